@@ -1,0 +1,74 @@
+# The four programs as images: docker build --target registrar|simple-amb|dynproxy|ambctl .
+# Plain Dockerfile syntax only, so that the classic builder (Docker 20.10) and BuildKit both take it. The layers of
+# Python and of the dependencies are shared: three of the images differ by some hundred kilobytes.
+
+# ---- Python, the one runtime ---------------------------------------------------------------------------------------
+FROM debian:trixie-slim AS python
+LABEL project=etcd-ambassadors
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-minimal libpython3-stdlib \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
+ && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ambassador
+# Output goes to the log line by line; the byte code is compiled below, once, and the file system may be read-only.
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/ambassadors
+WORKDIR /opt/ambassadors
+STOPSIGNAL SIGTERM
+
+# ---- the locked dependencies (this stage is not shipped) -----------------------------------------------------------
+FROM debian:trixie-slim AS dependencies
+LABEL project=etcd-ambassadors
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-pip
+COPY requirements.lock /build/
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: --target /opt/ambassadors \
+        --requirement /build/requirements.lock \
+ && rm -rf /opt/ambassadors/bin
+
+# ---- our packages with their byte code (not shipped either) --------------------------------------------------------
+FROM python AS source
+COPY ambcore ambcore
+COPY ambnet ambnet
+COPY registrar registrar
+COPY dynproxy dynproxy
+COPY simple_amb simple_amb
+COPY ambctl ambctl
+COPY scripts/healthcheck.py .
+# unchecked-hash: valid whatever happens to the files' times on their way through registries and layers.
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash .
+
+# ---- simple-amb: the standard library is all it needs --------------------------------------------------------------
+FROM python AS simple-amb
+COPY --from=source /opt/ambassadors/ambcore ambcore
+COPY --from=source /opt/ambassadors/ambnet ambnet
+COPY --from=source /opt/ambassadors/simple_amb simple_amb
+USER ambassador
+# `--link NAME:etcd` gives the linked container ETCD_PORT_10000_TCP only for a port that is exposed.
+EXPOSE 10000
+# No HEALTHCHECK: a probe would open connections to the target, and would tell about the target, not about us.
+ENTRYPOINT ["python3", "-m", "simple_amb"]
+
+# ---- what the other three share ------------------------------------------------------------------------------------
+FROM python AS agent
+COPY --from=dependencies /opt/ambassadors /opt/ambassadors
+COPY --from=source /opt/ambassadors/ambcore ambcore
+COPY --from=source /opt/ambassadors/ambnet ambnet
+COPY --from=source /opt/ambassadors/healthcheck.py .
+
+FROM agent AS registrar
+COPY --from=source /opt/ambassadors/registrar registrar
+# Root, because /var/run/docker.sock belongs to root and whoever may open it is root on the host anyway. It needs no
+# capability: run it with --cap-drop ALL, or with --user 10001:$(stat -c %g /var/run/docker.sock).
+HEALTHCHECK --interval=30s --timeout=5s CMD ["python3", "-S", "healthcheck.py"]
+ENTRYPOINT ["python3", "-m", "registrar"]
+
+FROM agent AS dynproxy
+COPY --from=source /opt/ambassadors/dynproxy dynproxy
+# Ports below 1024 are open to everyone inside a container (Docker 20.10 and newer), so this user may serve any port.
+USER ambassador
+HEALTHCHECK --interval=30s --timeout=5s CMD ["python3", "-S", "healthcheck.py"]
+ENTRYPOINT ["python3", "-m", "dynproxy"]
+
+FROM agent AS ambctl
+COPY --from=source /opt/ambassadors/ambctl ambctl
+USER ambassador
+ENTRYPOINT ["python3", "-m", "ambctl"]

@@ -1,0 +1,50 @@
+# The verbs of this repository; each is a short script or one command. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down figures images test check fmt unit system setup clean
+# Targets share the engine and the environment: their steps run one after another.
+.NOTPARALLEL:
+
+bin := .venv/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## bring up the fleet demo and show a PING going through it; leaves it running
+	@scripts/demo
+
+demo-down: ## remove what the demo made: containers, networks, volumes, images (Debian's base stays)
+	@scripts/demo-down --images
+
+figures: setup ## measure on the running demo (IDLE=600 for the ten idle minutes)
+	@docker inspect redis-dyn-amb.service >/dev/null 2>&1 || scripts/demo >/dev/null
+	@$(bin)/python -m bench.figures
+
+images: ## build all images
+	@scripts/images
+
+test: setup check images ## everything that CI runs: checks, then the whole test suite
+	@$(bin)/pytest --durations=10
+
+check: setup ## lint, format, types, import contract
+	@$(bin)/ruff check --quiet .
+	@$(bin)/ruff format --quiet --check .
+	@$(bin)/mypy
+	@$(bin)/lint-imports --no-cache >.work/lint-imports.log || { cat .work/lint-imports.log; exit 1; }
+
+fmt: setup ## format the code and apply the linter's safe fixes
+	@$(bin)/ruff format .
+	@$(bin)/ruff check --fix .
+
+unit: setup ## the tests that need no engine and no second machine, in seconds
+	@$(bin)/pytest -m "not docker and not system and not netns and not hosts"
+
+system: setup images ## the tests against Docker, namespaces and two real hosts
+	@$(bin)/pytest -m "docker or system or netns or hosts"
+
+setup: ## install what this machine lacks, and .venv from the lock file
+	@scripts/setup test
+
+clean: ## remove what was built here (the demo goes first: make demo-down)
+	@rm -rf .venv .work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

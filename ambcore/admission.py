@@ -1,0 +1,65 @@
+"""Which addresses a registry record may send traffic to.
+
+Whoever can write the prefix in etcd steers connections, so a record is hostile until its address passed here. Checked
+when the record is read; as records hold IP literals only, nothing can change between that and the connect.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ambcore.errors import RecordError
+from ambcore.model import Address, IPAddress
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# No service of another host lives there; 169.254.169.254 and fd00:ec2::254 are the clouds' metadata servers, whose
+# answers are credentials. `ipaddress.is_reserved` and friends differ between Python versions; this list does not.
+NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "255.255.255.255/32",
+        "::/128",
+        "::1/128",
+        "fe80::/10",
+        "fd00:ec2::/32",
+        "ff00::/8",
+    )
+)
+
+
+def parse_networks(text: str) -> tuple[IPNetwork, ...]:
+    """A comma list of CIDR blocks; raises ValueError naming the one that is wrong."""
+    return tuple(ipaddress.ip_network(item.strip()) for item in text.split(",") if item.strip())
+
+
+def _within(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
+    return any(address in network for network in networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The rule: inside `instances_in` if that is given, else anywhere but `NEVER`; and never one of `own`.
+
+    `own` are the proxy's own listeners: an instance there would be a loop.
+    """
+
+    instances_in: tuple[IPNetwork, ...] = ()
+    own: frozenset[Address] = field(default_factory=frozenset)
+
+    def check(self, address: Address) -> None:
+        """Raises RecordError with reason `own_listener` or `address_denied`; returns nothing if all is well."""
+        if address in self.own:
+            raise RecordError("own_listener", f"{address} is this proxy's own listener")
+        ip = address.ip
+        if self.instances_in:
+            if not _within(ip, self.instances_in):
+                raise RecordError("address_denied", f"{address} is outside --instances-in")
+        elif _within(ip, NEVER):
+            raise RecordError("address_denied", f"{address} can never be an instance's address")

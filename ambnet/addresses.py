@@ -1,0 +1,49 @@
+"""This machine's own addresses, and the one it would use towards somebody."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from pathlib import Path
+
+from ambcore.model import IPAddress, parse_ip
+
+DISCARD = 9  # any port does: connecting a datagram socket sends nothing
+
+
+def local_addresses(proc: Path = Path("/proc/net")) -> frozenset[IPAddress]:
+    """Every address this network namespace answers to, as the kernel's own tables list them.
+
+    Read from `fib_trie` and `if_inet6` (man 5 proc_net); a table that does not exist, as where IPv6 is off, counts as
+    empty.
+    """
+    found: set[IPAddress] = set()
+    with contextlib.suppress(FileNotFoundError):
+        last = ""
+        for line in (proc / "fib_trie").read_text().splitlines():
+            words = line.split()
+            if words[:1] == ["|--"]:
+                last = words[1]
+            elif words == ["/32", "host", "LOCAL"]:
+                found.add(ipaddress.IPv4Address(last))
+    with contextlib.suppress(FileNotFoundError):
+        for line in (proc / "if_inet6").read_text().splitlines():
+            found.add(ipaddress.IPv6Address(bytes.fromhex(line.split()[0])))
+    return frozenset(found)
+
+
+def source_address_towards(host: str, port: int = DISCARD) -> IPAddress | None:
+    """The address this machine would send from to reach `host`, None if there is no route or no such name.
+
+    Asks the routing table by connecting a datagram socket; nothing is sent.
+    """
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    for family, kind, protocol, _, address in infos:
+        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            return parse_ip(probe.getsockname()[0])
+    return None

@@ -1,0 +1,180 @@
+"""Hold one lease for the life of a process, and say when it was lost.
+
+The heartbeat is a keep-alive every third of the TTL, which changes no key: a steady fleet causes no watch event. A
+lease is lost only when etcd says so; silence makes it suspect, and the same one is tried again, since a new leader
+gives every lease its whole TTL anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from ambcore import states
+from ambcore.backoff import backoff
+from ambcore.errors import LeaseLostError, RegistryDeniedError, RegistryError, RegistryUnavailableError
+from ambcore.states import LeaseEvent
+from ambnet.etcd import Etcd
+from ambnet.etcd.protocol import rpc
+from ambnet.etcd.stream import Stream
+from ambnet.saying import Saying
+
+log = logging.getLogger("lease")
+
+FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5  # before a new stream; a lease has no time to lose
+FIRST_DENIED_PAUSE, LAST_DENIED_PAUSE = 1.0, 5.0  # no longer, or a denial taken back in time would cost the lease
+REVOKE_SECONDS = 1.0
+
+
+class LeaseKeeper:
+    """An async context manager that has a lease granted and keeps it alive.
+
+    `lease` is its id, 0 while there is none; `ttl` is what the server granted. `on_new_lease(id)` is called after every
+    grant. For status and metrics: `state`, `grants`, `last_error`.
+    """
+
+    def __init__(self, etcd: Etcd, ttl: int) -> None:
+        self.state = states.Lease.NONE
+        self.lease = 0
+        self.ttl = ttl
+        self.grants = 0
+        self.last_error: str | None = None
+        self.on_new_lease: Callable[[int], None] = lambda _: None
+        self._etcd = etcd
+        self._wanted_ttl = ttl
+        self._renewed = time.monotonic()
+        self._granted = asyncio.Event()
+        self._saying = Saying(log)
+        self._stream: Stream | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._calm()
+
+    async def __aenter__(self) -> Self:
+        self._etcd.comfort.add(f"records last as long as their lease, {self.ttl} s, and come back with etcd")
+        self._task = asyncio.create_task(self._run(), name="lease")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(revoke=False)
+
+    async def close(self, revoke: bool) -> None:
+        """Stop renewing. `revoke`: end the lease and its keys now, within a second; otherwise the TTL will.
+
+        Closing twice is fine; the first time counts.
+        """
+        self._step(LeaseEvent.CLOSE)
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait({task})
+        lease, self.lease = self.lease, 0
+        if revoke and lease:
+            try:
+                await self._etcd.revoke(lease, REVOKE_SECONDS)
+            except RegistryError as error:
+                log.warning("lease %x could not be revoked, it runs out by itself in %d s: %s", lease, self.ttl, error)
+
+    async def held(self, within: float) -> int:
+        """The lease's id, waiting for one if need be. Raises RegistryUnavailableError after `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while not self.lease:
+                    self._granted.clear()
+                    await self._granted.wait()
+        except TimeoutError:
+            raise RegistryUnavailableError(f"no lease: {self.last_error or 'etcd has not answered yet'}") from None
+        return self.lease
+
+    def lost(self, lease: int) -> None:
+        """Etcd told somebody else that this lease is gone."""
+        if lease == self.lease and lease:
+            self._gone("a write was told so")
+            if self._stream is not None:
+                self._stream.abandon()
+
+    # The life of a lease
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if not self.lease:
+                    await self._grant()
+                await self._keep()
+            except LeaseLostError as error:
+                self._gone(str(error))
+            except RegistryDeniedError as error:
+                self._trouble("denied", logging.ERROR, error)
+                await asyncio.sleep(next(self._denied_pauses))
+            except RegistryError as error:
+                if self.lease or not self.grants:
+                    self._trouble("lost", logging.WARNING, error)
+                await asyncio.sleep(next(self._pauses))
+            except Exception as error:  # noqa: BLE001 - a defect of ours is said, but must not end the heartbeat
+                log.critical("unforeseen, while holding lease %x: %r", self.lease, error)
+                await asyncio.sleep(LAST_PAUSE)
+
+    async def _grant(self) -> None:
+        self.lease, self.ttl = await self._etcd.grant(self._wanted_ttl)
+        self.grants += 1
+        self._step(LeaseEvent.GRANTED)
+        self._renewed = time.monotonic()
+        self._calm()
+        self._saying.say("held", logging.INFO, "lease %x granted for %d s", self.lease, self.ttl)
+        self._granted.set()
+        self.on_new_lease(self.lease)
+
+    async def _keep(self) -> None:
+        """Renew until something ends it; always raises."""
+        third = self.ttl / 3
+        async with await self._etcd.open("lease") as stream:
+            self._stream = stream
+            try:
+                while True:
+                    await stream.send(rpc.LeaseKeepAliveRequest(ID=self.lease))
+                    reply = await stream.receive(third)
+                    if reply is None:
+                        raise stream.fail(RegistryUnavailableError(f"no answer to a keep-alive for {third:.1f} s"))
+                    self._answered(reply.ID, reply.TTL)
+                    if await stream.receive(third) is not None:
+                        raise stream.fail(RegistryUnavailableError("a keep-alive was answered twice"))
+            finally:
+                self._stream = None
+
+    def _answered(self, lease: int, ttl: int) -> None:
+        self._etcd.answered()
+        if ttl <= 0 or lease != self.lease:
+            raise LeaseLostError("etcd does not know it any more")
+        self._renewed = time.monotonic()
+        self._step(LeaseEvent.RENEWED)
+        self.last_error = None
+        self._calm()
+        self._saying.say("held", logging.INFO, "lease %x is renewed again", self.lease)
+
+    def _gone(self, why: str) -> None:
+        if self.lease:
+            self._saying.say("gone", logging.WARNING, "lease %x is gone: %s", self.lease, why)
+            self.lease = 0
+            self._step(LeaseEvent.GONE)
+
+    def _trouble(self, state: str, level: int, error: RegistryError) -> None:
+        self.last_error = str(error)
+        if self.state is states.Lease.HELD and time.monotonic() - self._renewed > self.ttl:
+            self._step(LeaseEvent.SILENT)
+        if self._etcd.connected:
+            self._saying.say(state, level, "lease %x: %s; trying again", self.lease, error)
+
+    def _step(self, event: LeaseEvent) -> None:
+        self.state = states.step(states.LEASE, self.state, event)
+
+    def _calm(self) -> None:
+        """All is well: the next failure is met with short pauses again."""
+        self._pauses = backoff(FIRST_PAUSE, LAST_PAUSE, random.random)
+        self._denied_pauses = backoff(FIRST_DENIED_PAUSE, LAST_DENIED_PAUSE, random.random)

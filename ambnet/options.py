@@ -1,0 +1,203 @@
+"""Each option written once: its name on the command line, in the environment, its default and its help.
+
+A program's settings are one frozen dataclass whose fields are made by `option()` and `positional()`; `read_settings`
+fills it from the command line, then the environment, then the defaults; `read_command` does so for a program with
+verbs. It is read once, in `__main__`. On argparse, which costs simple-amb under a megabyte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from ambcore.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def option(
+    flag: str,
+    *,
+    default: Any,
+    help: str,  # noqa: A002 - the field's own name for it
+    parse: Callable[[str], Any] = str,
+    env: Sequence[str] = (),
+    metavar: str | None = None,
+) -> Any:
+    """A field read from `flag`, else the first variable of `env` that is set and not empty, else `default`.
+
+    `parse` turns text into the value and raises ValueError with a reason fit for the operator.
+    """
+    spec = {"flag": flag, "help": help, "parse": parse, "env": tuple(env), "metavar": metavar}
+    return dataclasses.field(default=default, metadata=spec)
+
+
+def switch(flag: str, *, help: str) -> Any:  # noqa: A002
+    """A field that is True when `flag` is given."""
+    return dataclasses.field(default=False, metadata={"flag": flag, "help": help, "switch": True})
+
+
+def positional(name: str, *, help: str, parse: Callable[[str], Any] = str, required: bool = True) -> Any:  # noqa: A002
+    """A field for an argument; None when it is not required and was not given."""
+    spec = {"name": name, "help": help, "parse": parse, "nargs": None if required else "?"}
+    return dataclasses.field(metadata=spec) if required else dataclasses.field(default=None, metadata=spec)
+
+
+def positionals(name: str, *, help: str) -> Any:  # noqa: A002
+    """A field for all remaining arguments, as a tuple of at least one text."""
+    return dataclasses.field(metadata={"name": name, "help": help, "parse": str, "nargs": "+"})
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line and name the option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(*_name_and_reason(message))
+
+
+def _name_and_reason(message: str) -> tuple[str, str]:
+    """Argparse's `argument --x: why` and `the following arguments are required: X` as (option, why)."""
+    if message.startswith("argument "):
+        name, _, why = message.removeprefix("argument ").partition(": ")
+        return name, why
+    head, _, names = message.partition(": ")
+    return names or "arguments", "missing" if head.endswith("are required") else head
+
+
+def read_settings(
+    settings: type[T],
+    *,
+    prog: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> T:
+    """The settings of a program. Raises ConfigError; `--help` prints and leaves by SystemExit(0)."""
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    _declare_all(parser, settings)
+    return _filled(settings, vars(parser.parse_args(argv)), os.environ if environ is None else environ)
+
+
+def read_command(
+    verbs: Mapping[str, type[T]],
+    common: type,
+    *,
+    prog: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> T:
+    """The settings of the verb that was given; otherwise like `read_settings`.
+
+    Each class of `verbs` extends `common`, whose options may stand before the verb or after it; the later one counts.
+    A class's docstring is its verb's help.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    _declare_all(parser, common)
+    below = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, settings in verbs.items():
+        # Absent defaults leave standing what was said before the verb.
+        sub = below.add_parser(
+            verb,
+            help=settings.__doc__,
+            description=settings.__doc__,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        _declare_all(sub, settings)
+    given = vars(parser.parse_args(argv))
+    return _filled(verbs[given["verb"]], given, os.environ if environ is None else environ)
+
+
+def _declare_all(parser: argparse.ArgumentParser, settings: type) -> None:
+    for field in dataclasses.fields(settings):
+        _declare(parser, field)
+
+
+def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, str]) -> T:
+    """Settings from what argparse found, the environment and the defaults."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        spec = field.metadata
+        text, said_by = given.get(field.name), spec.get("flag") or spec["name"]
+        if text is None:
+            text, said_by = _from_environment(spec.get("env", ()), environ)
+        if text is None:
+            values[field.name] = field.default
+        elif spec.get("switch"):
+            values[field.name] = text
+        elif spec.get("nargs") == "+":
+            values[field.name] = tuple(text)
+        else:
+            values[field.name] = _parsed(spec["parse"], text, said_by)
+    return settings(**values)
+
+
+def _declare(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    spec = field.metadata
+    if "flag" not in spec:
+        parser.add_argument(field.name, metavar=spec["name"], help=spec["help"], nargs=spec["nargs"])
+    elif spec.get("switch"):
+        parser.add_argument(spec["flag"], dest=field.name, help=spec["help"], action="store_true")
+    else:
+        notes = [f"default {field.default}"] if field.default not in (None, (), "") else []
+        notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
+        text = f"{spec['help']} ({'; '.join(notes)})" if notes else spec["help"]
+        metavar = spec["metavar"] or spec["flag"].removeprefix("--").upper()
+        parser.add_argument(spec["flag"], dest=field.name, help=text.replace("%", "%%"), metavar=metavar)
+
+
+def _from_environment(names: Sequence[str], environ: Mapping[str, str]) -> tuple[str | None, str]:
+    for name in names:
+        if environ.get(name):
+            return environ[name], name
+    return None, ""
+
+
+def _parsed(parse: Callable[[str], Any], text: str, said_by: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(said_by, str(error)) from error
+
+
+def exit_on_config_error(prog: str, main: Callable[[], int]) -> int:
+    """Run a program's `main`; a ConfigError becomes one line on standard error and exit code 2."""
+    try:
+        return main()
+    except ConfigError as error:
+        sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
+        return 2
+
+
+def seconds(text: str) -> float:
+    """A duration: a number of seconds, not negative, at most a year."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 366 * 86400:
+        raise ValueError(f"expected a number of seconds, not {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number, 1 to a billion."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= 10**9):
+        raise ValueError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of a few words."""
+
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}, not {text!r}")
+        return text
+
+    return parse

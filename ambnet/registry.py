@@ -1,0 +1,359 @@
+"""Keep the records of our instances in etcd: ours, all of ours, and nobody else's.
+
+Whose a record is, it says itself: `owner` is the host, `epoch` the life of the process that wrote it. Every write is
+compared with what was seen before, and nothing is deleted that changed since. A record of
+
+- our own epoch is ours to change;
+- our host's earlier life is adopted, once, when we first ask for its key. Somebody of our host who takes a key that we
+  have held is newer than we are: we leave it alone until it is gone;
+- anybody else is never touched: ours goes beside it as `<instance>@<host>`.
+
+A wish (`hold`, `release`) is remembered before it is written, so what fails now is written as soon as etcd is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+from ambcore.backoff import backoff
+from ambcore.errors import LeaseLostError, RecordError, RegistryError, RegistryRefusedError, RegistryUnavailableError
+from ambcore.history import KeyValue, Listed
+from ambcore.model import MAX_INSTANCE, Instance, check_name
+from ambcore.schema import DEFAULT_PREFIX, decode_record, encode_record, record_key
+from ambnet.etcd import Etcd
+from ambnet.etcd.errors import NotSentError
+from ambnet.lease import LeaseKeeper
+from ambnet.saying import Saying
+
+log = logging.getLogger("registry")
+
+LEASE_WAIT = 5.0  # seconds that a write waits for a lease before it fails
+AUDIT = 60.0  # seconds between comparisons of what we hold with what etcd holds, +- 20 %
+FIRST_PAUSE, LAST_PAUSE = 0.1, 0.5  # before unwritten wishes are tried again; calls wait for etcd themselves
+AT_ONCE = 16  # writes under way together; a thousand records take about a second
+CLAIMS = 8  # a key that changes this often between two steps is somebody's defect
+
+
+@dataclass(eq=False, slots=True)
+class _Record:
+    """One wish and what became of it. `revision` is that of our last confirmed write, 0 without one."""
+
+    wanted: Instance
+    id: str
+    revision: int = 0
+    written: tuple[bytes, int] | None = None  # value and lease, when confirmed
+    superseded: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Registry:
+    """An async context manager; `keeper` has to be entered already, and is closed by `close`.
+
+    `owner` names the host, `epoch` this process's life. For status and metrics: `held`, `conflicts` (records that stand
+    beside another's or were taken over), `repairs` (what an audit had to put right), `last_error`.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        keeper: LeaseKeeper,
+        *,
+        owner: str,
+        epoch: str,
+        prefix: str = DEFAULT_PREFIX,
+        audit: float = AUDIT,
+    ) -> None:
+        self.conflicts = 0
+        self.repairs = 0
+        self.last_error: str | None = None
+        self._etcd = etcd
+        self._keeper = keeper
+        self._owner = check_name("host id", owner, MAX_INSTANCE)
+        self._epoch = epoch
+        self._prefix = prefix
+        self._audit_every = audit
+        self._records: dict[tuple[str, str], _Record] = {}
+        self._leaving: dict[tuple[str, str], _Record] = {}  # released, and still to be deleted
+        self._due = asyncio.Event()
+        self._saying = Saying(log)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> dict[str, Instance]:
+        """Every confirmed record, by key."""
+        return {self._key(item).decode(): item.wanted for item in self._records.values() if item.written}
+
+    async def __aenter__(self) -> Self:
+        self._keeper.on_new_lease = self._on_new_lease
+        self._task = asyncio.create_task(self._run(), name="registry")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(deregister=False)
+
+    async def close(self, deregister: bool) -> None:
+        """Stop. `deregister`: all records vanish now, with the lease; otherwise they stay for the rest of its TTL."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        await self._keeper.close(revoke=deregister)
+
+    async def hold(self, instance: Instance) -> str:
+        """Have a record for this instance until `release`; called again, it changes the record.
+
+        Returns the instance id that the record stands under. Raises RegistryError when it could not be written now; it
+        will be as soon as that is possible.
+        """
+        key = instance.service, instance.id
+        wanted = replace(instance, owner=self._owner, epoch=self._epoch)
+        record = self._records.get(key) or self._leaving.pop(key, None) or _Record(wanted, wanted.id)
+        record.wanted = wanted
+        record.written = record.written if record.written and record.written[0] == encode_record(wanted) else None
+        self._records[key] = record
+        await self._write_or_wake(self._write(record))
+        return record.id
+
+    async def release(self, service: str, id: str) -> None:  # noqa: A002 - the field's own name
+        """Delete the record of an instance, if it is still ours. Raises RegistryError; it is deleted later, then."""
+        record = self._records.pop((service, id), None) or self._leaving.get((service, id))
+        if record is not None:
+            record.written = None
+            self._leaving[service, id] = record
+            await self._write_or_wake(self._delete(record))
+
+    async def _write_or_wake(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:
+            self._due.set()
+            raise
+
+    # Writing one record
+
+    async def _write(self, record: _Record) -> None:
+        async with record.lock:
+            for _ in range(3):  # a lease may be lost between two steps
+                lease = await self._keeper.held(LEASE_WAIT)
+                if self._records.get(_name(record)) is not record:
+                    return  # released while we waited
+                try:
+                    await self._write_under(record, lease)
+                except LeaseLostError:
+                    self._keeper.lost(lease)
+                else:
+                    return
+            raise RegistryUnavailableError("leases are lost as soon as they are granted")
+
+    async def _write_under(self, record: _Record, lease: int) -> None:
+        value = encode_record(record.wanted)
+        if record.written == (value, lease):
+            return
+        if await self._claim(record, value, lease):
+            return
+        beside = f"{record.wanted.id}@{self._owner}"
+        if record.id == beside:
+            raise RegistryError(f"{self._key(record).decode()} belongs to somebody else, too")
+        self.conflicts += 1
+        theirs = self._key(record).decode()
+        log.warning("%s belongs to another host: our record goes beside it as %s", theirs, beside)
+        record.id, record.revision, record.written = beside, 0, None
+        if not await self._claim(record, value, lease):
+            raise RegistryError(f"{self._key(record).decode()} belongs to somebody else, too")
+
+    async def _claim(self, record: _Record, value: bytes, lease: int) -> bool:
+        """Write, adopt or leave to a newer life; False when the key is another's."""
+        self._check(self._key(record), value)
+        expected = record.revision
+        for _ in range(CLAIMS):
+            outcome = await self._put_if(self._key(record), value, lease, expected)
+            if isinstance(outcome, int):
+                record.revision, record.written, record.superseded = outcome, (value, lease), False
+                return True
+            if outcome is None:
+                expected = 0
+                continue
+            owner, epoch = self._says(outcome)
+            if owner != self._owner:
+                return False
+            if epoch != self._epoch and record.revision:
+                self._superseded(record)
+                return True
+            expected = outcome.revision
+        raise RegistryUnavailableError(f"{self._key(record).decode()} changes faster than it can be written")
+
+    async def _put_if(self, key: bytes, value: bytes, lease: int, expected: int) -> int | KeyValue | None:
+        """`Etcd.put_if` that finds out what became of a write whose answer was lost."""
+        try:
+            outcome = await self._etcd.put_if(key, value, lease, revision=expected)
+        except NotSentError:
+            raise
+        except RegistryUnavailableError:
+            outcome = await self._etcd.get(key)
+        if isinstance(outcome, KeyValue) and (outcome.value, outcome.lease) == (value, lease):
+            return outcome.revision
+        return outcome
+
+    def _check(self, key: bytes, value: bytes) -> None:
+        """Refuse what readers would ignore: nobody would see the record, and nobody say why."""
+        try:
+            decode_record(key, value, self._prefix)
+        except RecordError as error:
+            raise RegistryRefusedError(f"{key.decode()[:80]} would be ignored by its readers: {error}") from error
+
+    def _superseded(self, record: _Record) -> None:
+        record.written = None
+        if not record.superseded:
+            record.superseded = True
+            self._due.set()  # the next audit is to be sooner
+            self.conflicts += 1
+            log.error(
+                "%s was taken over by another registrar of this host (%s): it is left alone until it is gone",
+                self._key(record).decode(),
+                self._owner,
+            )
+
+    def _says(self, item: KeyValue) -> tuple[str | None, str | None]:
+        """Owner and epoch of a record as it says; nobody's when it cannot be read."""
+        try:
+            instance = decode_record(item.key, item.value, self._prefix)
+        except RecordError:
+            return None, None
+        return instance.owner, instance.epoch
+
+    # Deleting one record
+
+    async def _delete(self, record: _Record) -> None:
+        """Delete a leaving record if it is still ours."""
+        async with record.lock:
+            if self._leaving.get(_name(record)) is not record:
+                return  # deleted, or wanted again
+            key = self._key(record)
+            if not record.revision or not await self._etcd.delete_if(key, revision=record.revision):
+                await self._delete_later_write(key)
+            record.revision, record.written = 0, None
+            if self._leaving.get(_name(record)) is record:
+                del self._leaving[_name(record)]
+
+    async def _delete_later_write(self, key: bytes) -> None:
+        """A write whose answer was lost may have changed the key after the revision that we know."""
+        current = await self._etcd.get(key)
+        if current is not None and self._is_ours(current):
+            await self._etcd.delete_if(key, revision=current.revision)
+
+    def _is_ours(self, item: KeyValue) -> bool:
+        """Whether this very process wrote it. Other registrars of this host have records of their own."""
+        return self._says(item) == (self._owner, self._epoch)
+
+    # What goes on in the background
+
+    def _on_new_lease(self, _: int) -> None:
+        for record in self._records.values():
+            record.written = None
+        self._due.set()
+
+    async def _run(self) -> None:
+        pauses = backoff(FIRST_PAUSE, LAST_PAUSE, random.random)
+        while True:
+            try:
+                done = await self._round()
+            except Exception as error:  # noqa: BLE001 - a defect of ours is said, but must not end the upkeep
+                log.critical("unforeseen, while keeping records: %r", error)
+                done = False
+            if done:
+                pauses = backoff(FIRST_PAUSE, LAST_PAUSE, random.random)
+            else:
+                await asyncio.sleep(next(pauses))
+                self._due.set()
+
+    async def _round(self) -> bool:
+        """Wait until something is due, at the latest an audit, and do it; whether all of it succeeded."""
+        try:
+            async with asyncio.timeout(self._until_audit()):
+                await self._due.wait()
+            self._due.clear()
+        except TimeoutError:
+            await self._audit()
+        return await self._catch_up()
+
+    def _until_audit(self) -> float:
+        """Sooner while another life has a record of ours: when that ends, its lease runs out, and ours is due."""
+        waiting = any(record.superseded for record in self._records.values())
+        every = min(self._audit_every, self._keeper.ttl) if waiting else self._audit_every
+        return every * random.uniform(0.8, 1.2)  # noqa: S311
+
+    async def _catch_up(self) -> bool:
+        """Write and delete what is still to be; whether all of it succeeded."""
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def guarded(work: Coroutine[Any, Any, None]) -> str | None:
+            async with slots:
+                try:
+                    await work
+                except RegistryError as error:
+                    return str(error)
+                return None
+
+        unwritten = [record for record in self._records.values() if not record.written and not record.superseded]
+        work = [self._write(record) for record in unwritten] + [
+            self._delete(record) for record in self._leaving.values()
+        ]
+        errors = [error for error in await asyncio.gather(*map(guarded, work)) if error]
+        self.last_error = errors[0] if errors else None
+        if errors and self._etcd.connected and self._keeper.lease:  # else it is said elsewhere why
+            self._saying.say(
+                "behind", logging.WARNING, "records that wait to be written: %d; %s", len(errors), errors[0]
+            )
+        elif not errors:
+            self._saying.say("", logging.INFO, "no record waits to be written any more")
+        return not errors
+
+    async def _audit(self) -> None:
+        """Compare what we hold with what etcd holds: what is missing is marked to be written, strays are deleted."""
+        try:
+            listed = await self._etcd.list(self._prefix.encode())
+            strays = self._strays(listed)
+            repairs = self._mark_missing(listed) + len(strays)
+            for item in strays:
+                await self._etcd.delete_if(item.key, revision=item.revision)
+        except RegistryError as error:
+            self.last_error = str(error)
+            return
+        if repairs:
+            self.repairs += repairs
+            log.warning("%d records differed from what this host holds: put right", repairs)
+
+    def _mark_missing(self, listed: Listed) -> int:
+        """Mark the records to be written that are not as we wrote them; how many."""
+        found = {item.key: item for item in listed.items}
+        marked = 0
+        for record in self._records.values():
+            current = found.get(self._key(record))
+            if record.superseded:
+                record.superseded = current is not None  # gone: ours again
+                continue
+            differs = current is None or current.revision != record.revision
+            if record.written and differs and record.revision <= listed.revision:
+                record.written = None
+                marked += 1
+        return marked
+
+    def _strays(self, listed: Listed) -> list[KeyValue]:
+        """Records that this process wrote and nobody wants any more."""
+        known = {self._key(record) for record in (*self._records.values(), *self._leaving.values())}
+        return [item for item in listed.items if item.key not in known and self._is_ours(item)]
+
+    def _key(self, record: _Record) -> bytes:
+        return record_key(record.wanted.service, record.id, self._prefix).encode()
+
+
+def _name(record: _Record) -> tuple[str, str]:
+    return record.wanted.service, record.wanted.id

@@ -1,0 +1,226 @@
+"""How a worker and its parent talk: messages over a stream socket, each a length and a JSON object.
+
+The parent starts `python -m ambnet.relay.worker --control FD` and lets it inherit FD, one end of a
+`socket.socketpair()` (SOCK_STREAM), and every listening socket, under the numbers that `Configure` names
+(`subprocess`: `pass_fds`). Listening sockets may be shared between workers.
+
+    parent -> worker   Configure, once and first; Endpoints, as often as they change; Drain, once
+    worker -> parent   Ready, after Configure; Applied, for each Endpoints; Stats, what changed, each second and before
+                       it ends; Event, a line for the log
+
+Until the first Endpoints of a service its instances are unknown and its clients are parked. A worker ignores SIGTERM
+and SIGINT: its parent decides. It ends with 0 after Drain, or after its parent has gone (end of file): then it closes
+its listeners at once, so that a new parent can bind them, and lets connections finish for `Configure.orphan_drain`
+seconds; a parent that goes during a drain ends it. It ends with 1, after an Event that says why, when a listener is
+broken.
+
+A frame is a length, 4 bytes big-endian, then that many bytes of UTF-8 JSON with the key "type".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ambnet.relay.limits import Limits
+from ambnet.relay.upstream import Endpoint
+
+HEADER = struct.Struct("!I")
+MAX_FRAME = 64 * 1024 * 1024  # 100,000 instances with long names are a fifth of it
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSetup:
+    """One service as a worker serves it.
+
+    `listeners` are descriptors of inherited listening sockets, `policy` a name from `ambcore.picker.POLICIES`,
+    `on_removal` the seconds that connections of a removed instance may go on (None: for ever, 0: not at all).
+    """
+
+    service: str
+    listeners: tuple[int, ...]
+    policy: str = "round-robin"
+    on_removal: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Everything a worker has to know to begin. `log_level` is a key of `ambnet.log.LEVELS`."""
+
+    services: tuple[ServiceSetup, ...]
+    limits: Limits = field(default_factory=Limits)
+    orphan_drain: float = 30.0
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """All instances of a service from now on; None for "not known", which is not the same as none.
+
+    `generation` is the sender's own count and comes back in Applied.
+    """
+
+    service: str
+    generation: int
+    endpoints: tuple[Endpoint, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Accept nothing more, end when the last connection has ended, reset what is left after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker accepts connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Every connection accepted from now on sees this generation."""
+
+    service: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStats:
+    """What one instance carried since the worker began. Bytes: in is client to instance, out the way back."""
+
+    connections: int = 0  # open now
+    connections_total: int = 0
+    connect_failures: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    ejected: bool = False  # asked last, because it failed lately
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStats:
+    """What one service's clients met. `counters` has the names of `ambnet.relay.route.COUNTERS`.
+
+    In a worker's message `instances` has those whose numbers changed since the message before, and `gone` names those
+    to forget: of 10,000 instances few have news each second. `merge` makes it whole again.
+    """
+
+    parked: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    instances: Mapping[str, InstanceStats] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A worker's state in numbers. `connections` counts parked and connecting ones, too."""
+
+    connections: int
+    services: Mapping[str, ServiceStats]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line for the parent's log; `level` is a key of `ambnet.log.LEVELS`."""
+
+    level: str
+    text: str
+
+
+def merge(known: Stats, news: Stats) -> Stats:
+    """The whole state, from what was known and a worker's next message."""
+    services = {}
+    for name, service in news.services.items():
+        before = known.services[name].instances if name in known.services else {}
+        instances = {**before, **service.instances}
+        for instance in service.gone:
+            instances.pop(instance, None)
+        services[name] = ServiceStats(service.parked, service.counters, instances)
+    return Stats(news.connections, services)
+
+
+Message = Configure | Endpoints | Drain | Ready | Applied | Stats | Event
+
+
+def encode(message: Message) -> bytes:
+    """The message as one frame."""
+    body = {"type": type(message).__name__, **_fields(message)}
+    text = json.dumps(body, default=_fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return HEADER.pack(len(text)) + text
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+
+
+def decode(text: bytes) -> Message:
+    """The message in a frame's body. Raises ValueError for anything that `encode` does not write."""
+    try:
+        body = json.loads(text)
+        return _READERS[body.pop("type")](body)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a message: {text[:80]!r}") from error
+
+
+class Frames:
+    """Cuts a byte stream into messages, wherever its pieces end."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[Message]:
+        """The messages completed by `piece`, in order. Raises ValueError if the stream is not ours."""
+        held = self._held
+        held += piece
+        while len(held) >= HEADER.size:
+            (length,) = HEADER.unpack_from(held)
+            if length > MAX_FRAME:
+                raise ValueError(f"a frame of {length} bytes")
+            if len(held) < (end := HEADER.size + length):
+                return
+            text = bytes(held[HEADER.size : end])
+            del held[:end]
+            yield decode(text)
+
+
+def _configure(body: dict[str, Any]) -> Configure:
+    services = tuple(ServiceSetup(**(setup | {"listeners": tuple(setup["listeners"])})) for setup in body["services"])
+    return Configure(**(body | {"services": services, "limits": Limits(**body["limits"])}))
+
+
+def _endpoints(body: dict[str, Any]) -> Endpoints:
+    rows = body["endpoints"]
+    return Endpoints(**(body | {"endpoints": None if rows is None else tuple(Endpoint(*row) for row in rows)}))
+
+
+def _stats(body: dict[str, Any]) -> Stats:
+    return Stats(body["connections"], {name: _service_stats(row) for name, row in body["services"].items()})
+
+
+def _service_stats(body: dict[str, Any]) -> ServiceStats:
+    return ServiceStats(
+        **(
+            body
+            | {
+                "instances": {name: InstanceStats(**row) for name, row in body["instances"].items()},
+                "gone": tuple(body["gone"]),
+            }
+        )
+    )
+
+
+_READERS: Mapping[str, Callable[[dict[str, Any]], Message]] = {
+    "Configure": _configure,
+    "Endpoints": _endpoints,
+    "Stats": _stats,
+    "Drain": lambda body: Drain(**body),
+    "Ready": lambda body: Ready(**body),
+    "Applied": lambda body: Applied(**body),
+    "Event": lambda body: Event(**body),
+}

@@ -1,0 +1,220 @@
+"""The relay: its listeners, the clients that wait, the sessions that run, and the rounds made over them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+
+from ambnet.relay.dial import Dial
+from ambnet.relay.limits import Limits, connection_cap
+from ambnet.relay.listener import Accept, Listener
+from ambnet.relay.loop import Loop, Timer
+from ambnet.relay.pipes import PipePool
+from ambnet.relay.route import Route
+from ambnet.relay.session import Session
+from ambnet.relay.upstream import Endpoint, Upstream
+
+log = logging.getLogger("relay")
+
+TICK = 0.05  # seconds between two looks at clients that wait; they have timeouts of seconds
+SWEEP_MOST, SWEEP_LEAST = 5.0, 0.05  # seconds between two looks at all sessions, a tenth of the shortest timeout
+PAUSE = 0.1  # seconds without accepting when the machine lacks something, as HAProxy does
+SELDOM = 10.0  # seconds between two log lines about the same shortage
+
+
+class Relay:
+    """Accepts, connects, carries. Runs in its loop's thread.
+
+    `files` is the limit of open files; the cap on connections follows from it. `on_broken` is told of a listener that
+    can accept no more, whose owner has to replace it or to end the process.
+    """
+
+    def __init__(self, loop: Loop, limits: Limits, files: int, on_broken: Callable[[Listener, OSError], None]) -> None:
+        self.loop = loop
+        self.limits = limits
+        self.cap = connection_cap(limits.max_connections, files)
+        self.pipes = PipePool()
+        self.listeners: list[Listener] = []
+        self.sessions: set[Session] = set()
+        self.dials: dict[Dial, None] = {}  # that wait, in the order in which they came
+        self.parked = 0
+        self._on_broken = on_broken
+        self._on_empty: Callable[[], None] | None = None
+        self._waiting_for_room = False
+        self._tick: Timer | None = None
+        self._said: dict[str, float] = {}
+        timeouts = [timeout for timeout in (limits.idle_timeout, limits.half_open_timeout) if timeout]
+        self._sweep_period = max(SWEEP_LEAST, min([SWEEP_MOST, *(timeout / 10 for timeout in timeouts)]))
+        loop.call_later(self._sweep_period, self._sweep)
+
+    # --- clients come -------------------------------------------------------------------------------------------------
+
+    def listen(self, sock: socket.socket, route: Route, accept: Accept | None = None) -> None:
+        """Take over a listening socket and send its clients along a route."""
+        listener = Listener(self, sock, route, accept)
+        self.listeners.append(listener)
+        listener.resume()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more connections fit."""
+        return len(self.sessions) + len(self.dials) >= self.cap
+
+    @property
+    def connections(self) -> int:
+        """How many clients there are, waiting ones included."""
+        return len(self.sessions) + len(self.dials)
+
+    def admit(self, client: socket.socket, source: str, route: Route) -> None:
+        """Take on an accepted client."""
+        route.counters["accepted"] += 1
+        Dial(self, route, client, source.removeprefix("::ffff:")).start()
+
+    def await_room(self) -> None:
+        """Stop accepting until a connection ends: clients wait in the backlog, none is closed again."""
+        self._waiting_for_room = True
+        self.say_seldom("full", f"{self.cap} connections, no more fit; clients wait in the backlog")
+        for listener in self.listeners:
+            listener.pause()
+
+    def await_resources(self, error: OSError) -> None:
+        """Stop accepting for a moment: the machine lacks files or memory."""
+        self.say_seldom("accept", f"accept: {error.strerror}; pausing {PAUSE:g} s at a time")
+        for listener in self.listeners:
+            listener.pause()
+        self.loop.call_later(PAUSE, self._accept_again)
+
+    def listener_broken(self, listener: Listener, error: OSError) -> None:
+        """A listener that accepts no more must never go unnoticed."""
+        log.error("%s: accept: %s; this listener is broken", listener.route.name, error.strerror)
+        listener.close()
+        self.listeners.remove(listener)
+        self._on_broken(listener, error)
+
+    def _accept_again(self) -> None:
+        if not self.full:
+            self._waiting_for_room = False
+            for listener in self.listeners:
+                listener.resume()
+
+    # --- dials and sessions report ------------------------------------------------------------------------------------
+
+    def dial_waits(self, dial: Dial) -> None:
+        """A dial cannot be done at once: look at it from time to time."""
+        self.dials[dial] = None
+        if self._tick is None:
+            self._tick = self.loop.call_later(TICK, self._look_at_dials)
+
+    def dial_ended(self, dial: Dial) -> None:
+        """A dial is over without a session."""
+        self.dials.pop(dial, None)
+        self._one_less()
+
+    def connected(self, dial: Dial, upstream: Upstream, server: socket.socket) -> None:
+        """An instance answered: carry bytes from now on."""
+        self.dials.pop(dial, None)
+        dial.route.counters["connected"] += 1
+        session = Session(self, dial.route, upstream, dial.client, server)
+        self.sessions.add(session)
+        session.client.start(dial.client_watched)
+        session.server.start(dial.server_watched)
+
+    def session_ended(self, session: Session) -> None:
+        """A session is over."""
+        self.sessions.discard(session)
+        self._one_less()
+
+    def _one_less(self) -> None:
+        if self._waiting_for_room:
+            self._accept_again()
+        if self._on_empty is not None and not self.sessions and not self.dials:
+            done, self._on_empty = self._on_empty, None
+            done()
+
+    # --- what others decide -------------------------------------------------------------------------------------------
+
+    def apply(self, route: Route, endpoints: Iterable[Endpoint]) -> None:
+        """Make these a route's instances: waiting clients are released in order, removed instances' treated as told."""
+        removed = route.replace(endpoints, self.loop.now)
+        if removed and route.on_removal is not None:
+            if route.on_removal:
+                self.loop.call_later(route.on_removal, lambda: self._cut(route, removed))
+            else:
+                self._cut(route, removed)
+        self.reconsider(route)
+
+    def reconsider(self, route: Route) -> None:
+        """Let a route's waiting clients look at its instances again."""
+        for dial in [dial for dial in self.dials if dial.route is route]:
+            dial.reconsider()
+
+    def drain(self, seconds: float, done: Callable[[], None]) -> None:
+        """Accept nothing more; call `done` once the last connection has ended, or was reset after `seconds`.
+
+        Clients that wait in a backlog are taken on first: their kernels told them that they are connected.
+        """
+        for listener in list(self.listeners):
+            listener.empty()
+            listener.close()
+        self.listeners.clear()
+        self._on_empty = done
+        self.loop.call_later(seconds, self._end_drain)
+        if not self.connections:
+            self._one_less()
+
+    def _end_drain(self) -> None:
+        for route in [left.route for left in self.dials] + [left.route for left in self.sessions]:
+            route.counters["drain_closed"] += 1
+        self.reset_all()
+
+    def reset_all(self) -> None:
+        """End every connection now."""
+        for dial in list(self.dials):
+            dial.give_up()
+        for session in list(self.sessions):
+            session.reset()
+
+    def close(self) -> None:
+        """End everything that is the relay's own. Closing twice is fine."""
+        for listener in self.listeners:
+            listener.close()
+        self.listeners.clear()
+        self.reset_all()
+        self.pipes.close()
+
+    def _cut(self, route: Route, removed: list[Upstream]) -> None:
+        """End the sessions of removed upstreams, those excepted that came back meanwhile."""
+        grace = route.on_removal or 0.0
+        gone = {up for up in removed if up.left is not None and self.loop.now - up.left >= grace}
+        for session in [session for session in self.sessions if session.upstream in gone]:
+            route.counters["removed_closed"] += 1
+            session.reset()
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    def _look_at_dials(self) -> None:
+        self._tick = None
+        for dial in list(self.dials):
+            dial.tick(self.loop.now)
+        if self.dials and self._tick is None:
+            self._tick = self.loop.call_later(TICK, self._look_at_dials)
+
+    def _sweep(self) -> None:
+        for session in list(self.sessions):
+            session.sweep(self.loop.now)
+        self.loop.call_later(self._sweep_period, self._sweep)
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    def say_seldom(self, subject: str, text: str) -> None:
+        """Log a warning at most once in ten seconds."""
+        if self.loop.now - self._said.get(subject, -SELDOM) >= SELDOM:
+            self._said[subject] = self.loop.now
+            log.warning("%s", text)
+
+    def say_ejected(self, route: Route, upstream: Upstream, error: int) -> None:
+        """Log that an instance is asked last for a while."""
+        rest = upstream.ejected_until - self.loop.now
+        log.warning("%s: %s ejected for %.0f s: %s", route.name, upstream.id, rest, os.strerror(error))

@@ -1,0 +1,159 @@
+"""The process that carries bytes for dynproxy: a relay under orders. See `protocol` for what it is told and answers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from ambnet.log import LEVELS, OneLine
+from ambnet.relay.accounts import Accounts
+from ambnet.relay.balanced import balanced
+from ambnet.relay.control import Control
+from ambnet.relay.dial import Phase
+from ambnet.relay.limits import calm_collector, raise_file_limit
+from ambnet.relay.listener import Listener
+from ambnet.relay.loop import Loop
+from ambnet.relay.protocol import (
+    Applied,
+    Configure,
+    Drain,
+    Endpoints,
+    Event,
+    Message,
+    Ready,
+    Stats,
+)
+from ambnet.relay.relay import Relay
+from ambnet.relay.route import Route
+
+STATS_PERIOD = 1.0  # seconds
+
+log = logging.getLogger("worker")
+
+
+class ToParent(logging.Handler):
+    """Log lines travel to the parent, who has the one log."""
+
+    def __init__(self, control: Control) -> None:
+        super().__init__()
+        self._control = control
+        self.setFormatter(OneLine("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line."""
+        self._control.send(Event(record.levelname.lower(), self.format(record)))
+
+
+class Worker:
+    """One relay, configured once by its parent. `exit_code` is what its life came to."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.exit_code = 0
+        self.loop = Loop()
+        self.control = Control(self.loop, control, self._obey, self._orphaned)
+        self.routes: dict[str, Route] = {}
+        self.accounts: dict[str, Accounts] = {}
+        self.relay: Relay | None = None
+        self.orphan_drain = 0.0
+        self.draining = False
+        logging.basicConfig(level=logging.INFO, handlers=[ToParent(self.control)], force=True)
+
+    def run(self) -> int:
+        """Serve until told to end, or until the parent has gone; returns the exit code."""
+        try:
+            self.loop.run()
+        except Exception:  # told to the parent, then the process ends: no fault goes unseen
+            log.exception("the relay failed")
+            self.exit_code = 1
+        if self.relay is not None:
+            self.relay.close()
+        self.loop.close()
+        return self.exit_code
+
+    def _obey(self, message: Message) -> None:
+        match message:
+            case Configure():
+                self._configure(message)
+            case Endpoints():
+                self._apply(message)
+            case Drain():
+                self._drain(message.seconds)
+            case _:
+                raise ValueError(f"not for a worker: {message!r}")
+
+    def _configure(self, setup: Configure) -> None:
+        logging.getLogger().setLevel(LEVELS[setup.log_level])
+        self.orphan_drain = setup.orphan_drain
+        self.relay = Relay(self.loop, setup.limits, raise_file_limit(), self._on_broken)
+        for service in setup.services:
+            route = Route(service.service, balanced(service.policy), service.on_removal)
+            self.routes[service.service] = route
+            self.accounts[service.service] = Accounts(route)
+            for fd in service.listeners:
+                self.relay.listen(socket.socket(fileno=fd), route)
+        self.control.send(Ready())
+        self._report()
+
+    def _apply(self, order: Endpoints) -> None:
+        if self.relay is not None and order.endpoints is not None:
+            self.relay.apply(self.routes[order.service], order.endpoints)
+        self.control.send(Applied(order.service, order.generation))
+
+    def _drain(self, seconds: float) -> None:
+        self.draining = True
+        if self.relay is None:
+            self.loop.stop()
+        else:
+            self.relay.drain(seconds, self._drained)
+
+    def _drained(self) -> None:
+        self._send_stats()
+        self.loop.stop()
+
+    def _orphaned(self) -> None:
+        """The parent has gone: free the ports for its successor and let clients finish.
+
+        One that goes during a drain was in a hurry (a second signal, its own deadline), so we are.
+        """
+        if self.draining:
+            self.loop.stop()
+        else:
+            self._drain(self.orphan_drain)
+
+    def _on_broken(self, _listener: Listener, _error: OSError) -> None:
+        self.exit_code = 1
+        self.loop.stop()
+
+    def _report(self) -> None:
+        if not self.control.behind:
+            self._send_stats()
+        self.loop.call_later(STATS_PERIOD, self._report)
+
+    def _send_stats(self) -> None:
+        if self.relay is None:
+            return
+        for session in self.relay.sessions:
+            session.account()
+        waiting = [dial.route.name for dial in self.relay.dials if dial.phase is Phase.PARKED]
+        now = self.loop.now
+        services = {name: accounts.news(now, waiting.count(name)) for name, accounts in self.accounts.items()}
+        self.control.send(Stats(self.relay.connections, services))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker on an inherited control socket; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="ambnet.relay.worker", description=__doc__)
+    parser.add_argument("--control", type=int, required=True, metavar="FD", help="inherited socket to the parent")
+    arguments = parser.parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a signal to the whole group is the parent's to answer
+    calm_collector()
+    return Worker(socket.socket(fileno=arguments.control)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

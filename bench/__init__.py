@@ -1,0 +1,1 @@
+"""Load, measurement and comparison: what the documents quote is printed from here."""

@@ -1,0 +1,1 @@
+"""The dynamic ambassador: watches a service and balances connections over its instances."""

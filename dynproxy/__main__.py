@@ -1,0 +1,30 @@
+"""`dynproxy SERVICE PORT`."""
+
+from __future__ import annotations
+
+import sys
+
+from ambnet.daemon import Life, run
+from ambnet.log import start_logging
+from ambnet.options import exit_on_config_error
+from dynproxy.config import PROG, read
+from dynproxy.proxy import proxy
+
+
+def main() -> int:
+    """Run dynproxy with the process's arguments; returns its exit code."""
+
+    def start() -> int:
+        settings = read()
+        start_logging(settings.log_level)
+
+        async def story(life: Life) -> int:
+            return await proxy(settings, life)
+
+        return run(story, deadline=settings.drain)
+
+    return exit_on_config_error(PROG, start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""dynproxy's settings: `dynproxy SERVICE PORT` or `dynproxy SERVICE:PORT [SERVICE:PORT…]`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ambcore.admission import IPNetwork, parse_networks
+from ambcore.errors import ConfigError
+from ambcore.model import MAX_SERVICE, check_name, parse_ip, parse_port
+from ambcore.picker import POLICIES
+from ambnet.etcd.options import EtcdOptions
+from ambnet.http import AdminOptions
+from ambnet.log import LogOptions
+from ambnet.options import choice, count, option, positionals, read_settings, seconds
+from ambnet.relay.options import RelayOptions
+
+PROG = "dynproxy"
+DESCRIPTION = "Dynamic ambassador: listens on PORT and balances connections over the instances of SERVICE in etcd."
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Front:
+    """One listening port and the service behind it."""
+
+    service: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What becomes of an instance's open connections when its record goes.
+
+    `seconds` they may go on: None for as long as they like (`keep`), 0 for not at all (`cut`).
+    """
+
+    seconds: float | None
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return "keep"
+        return f"drain={self.seconds:g}" if self.seconds else "cut"
+
+
+KEEP = Removal(None)
+CUT = Removal(0.0)
+
+
+def parse_removal(text: str) -> Removal:
+    """`keep`, `drain=SECONDS` or `cut`; raises ValueError."""
+    word, equals, rest = text.partition("=")
+    if text in ("keep", "cut"):
+        return KEEP if text == "keep" else CUT
+    if word == "drain" and equals:
+        return Removal(seconds(rest))
+    raise ValueError(f"expected keep, drain=SECONDS or cut, not {text!r}")
+
+
+def parse_fronts(arguments: Sequence[str]) -> tuple[Front, ...]:
+    """The fronts that the arguments name; raises ConfigError."""
+    pairs = (
+        [arguments]
+        if len(arguments) == 2 and ":" not in arguments[0] + arguments[1]
+        else [argument.rpartition(":")[::2] for argument in arguments]
+    )
+    fronts = tuple(_front(service, port) for service, port in pairs)
+    ports = [front.port for front in fronts]
+    if twice := {port for port in ports if ports.count(port) > 1}:
+        raise ConfigError("PORT", f"{min(twice)} is given to more than one service")
+    return fronts
+
+
+def _front(service: str, port: str) -> Front:
+    if not service:
+        raise ConfigError("SERVICE", f"expected SERVICE PORT or SERVICE:PORT, not {port!r}")
+    try:
+        check_name("service", service, MAX_SERVICE)
+    except ValueError as error:
+        raise ConfigError("SERVICE", str(error)) from error
+    try:
+        return Front(service, parse_port(port))
+    except ValueError as error:
+        raise ConfigError("PORT", str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
+    """Everything an operator can choose; durations in seconds."""
+
+    services: tuple[str, ...] = positionals("SERVICE PORT", help="what to listen for; also SERVICE:PORT, several times")
+    listen: str | None = option(
+        "--listen",
+        default=None,
+        help="IP address to listen on; default: all of both families",
+        parse=lambda text: str(parse_ip(text.strip("[]"))),
+        env=["AMB_LISTEN"],
+        metavar="ADDR",
+    )
+    workers: int = option("--workers", default=1, help="relay processes", parse=count, env=["AMB_WORKERS"], metavar="N")
+    plane: str = option(
+        "--plane",
+        default="auto",
+        help="who carries the bytes: auto or relay",
+        parse=choice("auto", "relay"),
+        env=["AMB_PLANE"],
+    )
+    policy: str = option(
+        "--policy",
+        default="round-robin",
+        help=f"whom a new connection goes to: {', '.join(POLICIES)}",
+        parse=choice(*POLICIES),
+        env=["AMB_POLICY"],
+    )
+    on_removal: Removal = option(
+        "--on-removal",
+        default=KEEP,
+        help="open connections of a removed instance: keep, drain=SECONDS or cut",
+        parse=parse_removal,
+        env=["AMB_ON_REMOVAL"],
+        metavar="HOW",
+    )
+    park: float = option(
+        "--park",
+        default=10.0,
+        help="how long a connection waits for a first instance",
+        parse=seconds,
+        env=["AMB_PARK"],
+        metavar="SECONDS",
+    )
+    park_max: int = option(
+        "--park-max",
+        default=1024,
+        help="connections a worker lets wait at once",
+        parse=count,
+        env=["AMB_PARK_MAX"],
+        metavar="N",
+    )
+    drain: float = option(
+        "--drain",
+        default=30.0,
+        help="on SIGTERM let open connections finish for so long",
+        parse=seconds,
+        env=["AMB_DRAIN"],
+        metavar="SECONDS",
+    )
+    instances_in: tuple[IPNetwork, ...] = option(
+        "--instances-in",
+        default=(),
+        help="networks instances may live in; default: anywhere but loopback, link-local and the like",
+        parse=parse_networks,
+        env=["AMB_INSTANCES_IN"],
+        metavar="CIDR[,CIDR…]",
+    )
+    relist: float = option(
+        "--relist",
+        default=300.0,
+        help="read all records anew this often, to be sure",
+        parse=seconds,
+        env=["AMB_RELIST"],
+        metavar="SECONDS",
+    )
+
+    @property
+    def fronts(self) -> tuple[Front, ...]:
+        """What to listen for; raises ConfigError."""
+        return parse_fronts(self.services)
+
+
+def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this run; raises ConfigError naming the option that is wrong."""
+    settings = read_settings(Settings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ)
+    parse_fronts(settings.services)
+    return settings

@@ -1,0 +1,82 @@
+"""dynproxy's life: listen, learn, balance, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from ambcore.admission import Admission
+from ambcore.model import Address, parse_ip
+from ambcore.table import Reader
+from ambnet.addresses import local_addresses
+from ambnet.daemon import Life, background
+from ambnet.etcd import Etcd
+from ambnet.http import serve_admin
+from dynproxy.config import Front, Settings
+from dynproxy.plane import DataPlane
+from dynproxy.relay_plane import relay_plane
+from dynproxy.report import Report
+from dynproxy.sources import EtcdSource
+
+log = logging.getLogger("dynproxy")
+
+
+async def proxy(settings: Settings, life: Life) -> int:
+    """The whole life; returns the exit code. Raises ConfigError while starting."""
+    etcd_config = settings.etcd_config()
+    reader = Reader(settings.prefix, Admission(settings.instances_in, own_listeners(settings)))
+    async with contextlib.AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(relay_plane(settings))
+        etcd = await stack.enter_async_context(Etcd(etcd_config))
+        names = sorted({front.service for front in settings.fronts})
+        sources = [EtcdSource(etcd, name, reader, relist=settings.relist) for name in names]
+        for source in sources:
+            await stack.enter_async_context(source.watch)
+        report = Report(settings, etcd, sources, plane, life)
+        await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
+        await stack.enter_async_context(background(*(follower(source, plane) for source in sources)))
+        log.info("listening for %s", ", ".join(map(_front_text, settings.fronts)))
+        await life.unless_stopping(first_lists(sources))
+        if not life.stopping.is_set():
+            life.ready(f"balancing {', '.join(names)}")
+        await life.stopping.wait()
+        await drain(plane, settings.drain)
+    return 0
+
+
+def own_listeners(settings: Settings) -> frozenset[Address]:
+    """Where this proxy itself answers: an instance there would be a loop."""
+    listen = parse_ip(settings.listen or "::")
+    hosts = local_addresses() if listen.is_unspecified else {listen}
+    return frozenset(Address(str(host), front.port) for host in hosts for front in settings.fronts)
+
+
+def follower(source: EtcdSource, plane: DataPlane) -> Callable[[], Awaitable[None]]:
+    """The endless job that carries a source's snapshots to the plane."""
+
+    async def follow() -> None:
+        async for instances in source.snapshots():
+            await plane.apply(source.service, instances)
+
+    return follow
+
+
+async def first_lists(sources: list[EtcdSource]) -> None:
+    """Wait until every service is known."""
+    await asyncio.gather(*(source.known.wait() for source in sources))
+
+
+async def drain(plane: DataPlane, seconds: float) -> None:
+    """Let open connections finish, and say how that went."""
+    started = time.monotonic()
+    await plane.drain(seconds)
+    cut = sum(service.counters.get("drain_closed", 0) for service in plane.stats().services.values())
+    ending = f"connections cut: {cut}" if cut else "every connection finished"
+    log.info("drained in %.1f s: %s", time.monotonic() - started, ending)
+
+
+def _front_text(front: Front) -> str:
+    return f"{front.service} on port {front.port}"

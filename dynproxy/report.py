@@ -1,0 +1,180 @@
+"""What dynproxy says about itself: health, readiness, the status document and the metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ambcore.model import Instance
+from ambcore.states import Watch
+from ambnet.daemon import Life
+from ambnet.etcd import Etcd
+from ambnet.http import Admin
+from ambnet.relay.protocol import InstanceStats, ServiceStats
+from dynproxy.config import Settings
+from dynproxy.plane import DataPlane, PlaneStats
+from dynproxy.sources import EtcdSource
+
+NOBODY = ServiceStats()
+NOTHING = InstanceStats()
+
+
+class Report(Collector):
+    """Reads the parts it is given whenever it is asked; keeps nothing itself."""
+
+    def __init__(
+        self, settings: Settings, etcd: Etcd, sources: Sequence[EtcdSource], plane: DataPlane, life: Life
+    ) -> None:
+        self._settings = settings
+        self._etcd = etcd
+        self._sources = sources
+        self._plane = plane
+        self._life = life
+
+    def admin(self) -> Admin:
+        """The admin server's four answers."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return Admin(self.health, self.readiness, self.status, registry)
+
+    def health(self) -> str | None:
+        """None while bytes can be carried and nobody has to act; etcd being away is not a reason to restart us."""
+        if not self._plane.stats().healthy:
+            return "a data plane process is down"
+        denied = (f"{source.service}: {source.watch.last_error}" for source in self._sources if source.watch.denied)
+        return next(denied, None)
+
+    def readiness(self) -> str | None:
+        """None once every service is known and until we stop."""
+        if self._life.stopping.is_set():
+            return "stopping"
+        unknown = [source.service for source in self._sources if not source.known.is_set()]
+        return f"not known yet: {', '.join(unknown)}" if unknown else None
+
+    def status(self) -> dict[str, Any]:
+        """The status document; every duration in seconds, every size in bytes."""
+        stats = self._plane.stats()
+        return {
+            "program": "dynproxy",
+            "uptime": round(time.monotonic() - self._life.started, 3),
+            "ready": self.readiness() is None,
+            "plane": {"name": stats.plane, "why": stats.why, "processes": list(stats.processes)},
+            "etcd": {
+                "endpoint": self._etcd.endpoint,
+                "connected": self._etcd.connected,
+                "last_error": self._etcd.last_error,
+                "view_age": _rounded(_oldest(self._sources)),
+            },
+            "services": [self._service(source, stats) for source in self._sources],
+        }
+
+    def _service(self, source: EtcdSource, stats: PlaneStats) -> dict[str, Any]:
+        traffic = stats.services.get(source.service, NOBODY)
+        known = frozenset(item.id for item in source.served or ())
+        return {
+            "name": source.service,
+            "ports": [front.port for front in self._settings.fronts if front.service == source.service],
+            "plane": stats.plane,
+            "policy": self._settings.policy,
+            "on_removal": str(self._settings.on_removal),
+            "watch": source.watch.state.value,
+            "revision": source.watch.revision,
+            "view_age": _rounded(source.watch.age()),
+            "parked": traffic.parked,
+            "counters": dict(traffic.counters),
+            "instances": None
+            if source.served is None
+            else [_instance(item, traffic.instances.get(item.id, NOTHING)) for item in source.served],
+            "removed": [
+                {"id": name, "connections": gone.connections}
+                for name, gone in traffic.instances.items()
+                if gone.connections and name not in known
+            ],
+            "refused": [
+                {"key": key.decode(errors="replace"), "why": why} for key, why in sorted(source.refused.items())
+            ],
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, in Prometheus' own naming conventions."""
+        stats = self._plane.stats()
+        yield _gauge("amb_plane_healthy", "1 while every data plane process runs.", {}, float(stats.healthy))
+        yield _gauge("amb_etcd_connected", "1 while etcd answers.", {}, float(self._etcd.connected))
+        yield _gauge("amb_loop_lag_seconds", "Lateness of the control plane's event loop.", {}, self._life.loop_lag)
+        yield from self._view_metrics()
+        yield from self._traffic_metrics(stats)
+
+    def _view_metrics(self) -> Iterator[Metric]:
+        labels = ["service"]
+        age = GaugeMetricFamily("amb_view_age_seconds", "Time since the view was last proven current.", labels=labels)
+        watching = GaugeMetricFamily("amb_watch_up", "1 while every change arrives.", labels=labels)
+        known = GaugeMetricFamily("amb_instances", "Instances in the registry.", labels=["service", "state"])
+        refused = CounterMetricFamily("amb_records_refused", "Refused records.", labels=["service", "reason"])
+        drift = CounterMetricFamily("amb_registry_drift", "Differences a safety relist found: 0.", labels=labels)
+        for source in self._sources:
+            name = source.service
+            if (seconds := source.watch.age()) is not None:
+                age.add_metric([name], seconds)
+            watching.add_metric([name], float(source.watch.state is Watch.WATCHING))
+            for state in ("up", "draining"):
+                known.add_metric([name, state], sum(item.readiness == state for item in source.served or ()))
+            for reason, count in source.rejected.items():
+                refused.add_metric([name, reason], count)
+            drift.add_metric([name], source.watch.drift_total)
+        yield from (age, watching, known, refused, drift)
+
+    @staticmethod
+    def _traffic_metrics(stats: PlaneStats) -> Iterator[Metric]:
+        parked = GaugeMetricFamily("amb_parked_connections", "Connections waiting for an instance.", labels=["service"])
+        events = CounterMetricFamily("amb_relay_events", "What clients met, by kind.", labels=["service", "event"])
+        labels = ["service", "instance"]
+        open_now = GaugeMetricFamily("amb_connections_open", "Open connections.", labels=labels)
+        total = CounterMetricFamily("amb_connections", "Connections carried.", labels=labels)
+        failures = CounterMetricFamily("amb_connect_failures", "Connects an instance did not answer.", labels=labels)
+        carried = CounterMetricFamily("amb_bytes", "Bytes carried.", labels=[*labels, "direction"])
+        for service, traffic in stats.services.items():
+            parked.add_metric([service], traffic.parked)
+            for event, count in traffic.counters.items():
+                events.add_metric([service, event], count)
+            for instance, item in traffic.instances.items():
+                open_now.add_metric([service, instance], item.connections)
+                total.add_metric([service, instance], item.connections_total)
+                failures.add_metric([service, instance], item.connect_failures)
+                carried.add_metric([service, instance, "in"], item.bytes_in)
+                carried.add_metric([service, instance, "out"], item.bytes_out)
+        yield from (parked, events, open_now, total, failures, carried)
+
+
+def _instance(instance: Instance, traffic: InstanceStats) -> dict[str, Any]:
+    return {
+        "id": instance.id,
+        "address": str(instance.address),
+        "state": "ejected" if traffic.ejected else instance.readiness.value,
+        "weight": instance.weight,
+        "owner": instance.owner,
+        "connections": traffic.connections,
+        "connections_total": traffic.connections_total,
+        "connect_failures": traffic.connect_failures,
+        "bytes_in": traffic.bytes_in,
+        "bytes_out": traffic.bytes_out,
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _oldest(sources: Sequence[EtcdSource]) -> float | None:
+    ages = [source.watch.age() for source in sources]
+    return None if None in ages else max(age for age in ages if age is not None)
+
+
+def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family

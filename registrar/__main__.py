@@ -1,0 +1,30 @@
+"""`registrar CONTAINER PORT SERVICE`."""
+
+from __future__ import annotations
+
+import sys
+
+from ambnet.daemon import Life, run
+from ambnet.log import start_logging
+from ambnet.options import exit_on_config_error
+from registrar.config import PROG, read
+from registrar.life import register
+
+
+def main() -> int:
+    """Run registrar with the process's arguments; returns its exit code."""
+
+    def start() -> int:
+        settings = read()
+        start_logging(settings.log_level)
+
+        async def story(life: Life) -> int:
+            return await register(settings, life)
+
+        return run(story, deadline=0.0)
+
+    return exit_on_config_error(PROG, start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

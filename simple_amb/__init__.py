@@ -1,0 +1,1 @@
+"""simple-amb, the static ambassador: one port, fixed targets, no registry. The standard library is all it needs."""

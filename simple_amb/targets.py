@@ -1,0 +1,102 @@
+"""Fixed targets whose names are looked up when somebody connects, without the relay waiting for the answer."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ambcore.model import join_host_port
+from ambnet.relay.relay import Relay
+from ambnet.relay.route import Route
+from ambnet.relay.upstream import Endpoint
+from simple_amb.config import Target
+
+log = logging.getLogger("targets")
+
+FRESH = 1.0  # seconds an answer is used again: a burst of clients asks once
+
+Lookup = Callable[[str], list[str]]
+
+
+def look_up(name: str) -> list[str]:
+    """All addresses of a host, the resolver's best first. Raises OSError."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host is an IP address already."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Targets(Route):
+    """A route over fixed targets in order, each with all its addresses.
+
+    While names are looked up clients wait; if that fails, the last addresses known of the name are used.
+    """
+
+    __slots__ = ("_asked_at", "_asking", "_failed", "_known", "_look_up", "_names", "_relay", "_targets")
+
+    def __init__(self, relay: Relay, targets: Sequence[Target], lookup: Lookup = look_up) -> None:
+        super().__init__("targets")
+        self._relay = relay
+        self._targets = tuple(targets)
+        self._look_up = lookup
+        self._known = {host: [host] for host, _ in targets if is_literal(host)}
+        self._names = [host for host in dict.fromkeys(host for host, _ in targets) if host not in self._known]
+        self._asked_at = -FRESH
+        self._asking = False
+        self._failed: set[str] = set()
+        if not self._names:
+            self._take_over({})
+
+    def prepare(self) -> bool:
+        """Start a look-up unless all are addresses or were looked up just now; false while one runs."""
+        if not self._names or (not self._asking and time.monotonic() - self._asked_at < FRESH):
+            return True
+        if not self._asking:
+            self._asking = True
+            threading.Thread(target=self._ask, name="lookup", daemon=True).start()
+        return False
+
+    def _ask(self) -> None:
+        """In a thread of its own: getaddrinfo waits as long as the resolver's configuration says."""
+        answers: dict[str, list[str] | OSError] = {}
+        for name in self._names:
+            try:
+                answers[name] = self._look_up(name)
+            except OSError as error:
+                answers[name] = error
+        self._relay.loop.call_soon_threadsafe(lambda: self._take_over(answers))
+
+    def _take_over(self, answers: dict[str, list[str] | OSError]) -> None:
+        for name, answer in answers.items():
+            if isinstance(answer, OSError):
+                self._say_failed(name, answer)
+            else:
+                self._failed.discard(name)
+                self._known[name] = answer
+        self._asking = False
+        self._asked_at = time.monotonic()
+        endpoints = {
+            (address, port): Endpoint(join_host_port(host, port), address, port)
+            for host, port in self._targets
+            for address in self._known.get(host, ())
+        }
+        self._relay.apply(self, endpoints.values())
+        if not endpoints and self._relay.parked:  # those who wait are served when the resolver is well again
+            self._relay.loop.call_later(FRESH, self.prepare)
+
+    def _say_failed(self, name: str, error: OSError) -> None:
+        if name not in self._failed:
+            self._failed.add(name)
+            known = "its last addresses stay" if name in self._known else "no address is known"
+            log.warning("looking up %s: %s; %s", name, error.strerror, known)

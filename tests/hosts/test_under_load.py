@@ -1,0 +1,142 @@
+"""Three instances on host A, a client on host B that never stops: what it notices of what happens to host A."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.hosts.conftest import Hosts
+from tests.hosts.load import RATE, Load, load_on
+from tests.support.programs import status
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.docker, pytest.mark.hosts]
+
+NAMES = ("redis-1", "redis-2", "redis-3")
+REGISTRARS = tuple(f"registrar@{name}" for name in NAMES)
+# As pain 16 has it: told to end, it serves for five seconds more. Redis by itself ends within 100 ms.
+LINGERS = "redis-server --save '' --protected-mode no & trap \"sleep 5; kill $!; wait\" TERM; wait"
+ESTABLISHED = 6
+
+# Told by the kernel when the process has ended, not by Docker, which says so a little later.
+KILL = """
+import os, select, subprocess, sys, time
+process = os.pidfd_open(int(sys.argv[2]))
+docker = subprocess.Popen(["docker", "kill", "--signal", "KILL", sys.argv[1]], stdout=subprocess.DEVNULL)
+select.select([process], [], [])
+print(time.monotonic())
+sys.exit(docker.wait())
+"""
+
+
+@pytest.fixture(scope="module")
+def three(hosts: Hosts) -> Iterator[Hosts]:
+    """Three redis with a registrar each, behind a dynproxy on the other host."""
+    for host in (hosts.a, hosts.b):
+        host.write("/etc/etcd-ambassadors/simple-amb-etcd.env", f"ARGS={hosts.etcd}\nAMB_LISTEN=127.0.0.1:10000\n")
+        host.start("simple-amb@etcd")
+    for name in NAMES:
+        command = ("sh", "-c", LINGERS) if name == NAMES[0] else ()
+        run = ("run", "--detach", "--name", name, "--publish", "6379", "etcd-ambassadors/demo-redis", *command)
+        hosts.a.run("docker", *run)
+        settings = f"ARGS={name} 6379 redis-A\nAMB_ETCD=http://127.0.0.1:10000\nAMB_ADVERTISE={hosts.a.address}\n"
+        hosts.a.write(f"/etc/etcd-ambassadors/registrar-{name}.env", settings)
+    hosts.b.write(
+        "/etc/etcd-ambassadors/dynproxy-redis.env",
+        f"ARGS=redis-A 6379\nAMB_ETCD=http://127.0.0.1:10000\nAMB_ADMIN={hosts.b.address}:9402\n",
+    )
+    hosts.a.start(*REGISTRARS)
+    hosts.b.start("dynproxy@redis")
+    yield hosts
+    hosts.b.stop("dynproxy@redis", "simple-amb@etcd")
+    hosts.a.stop(*REGISTRARS, "simple-amb@etcd")
+    hosts.a.run("docker", "rm", "--force", *NAMES)
+
+
+def _instances(hosts: Hosts) -> dict[str, dict[str, Any]]:
+    """What dynproxy says of the instances it has, by name."""
+    return {item["id"]: item for item in status(f"{hosts.b.address}:9402")["services"][0]["instances"]}
+
+
+def _all_serve(hosts: Hosts) -> bool:
+    return [item["state"] for item in _instances(hosts).values()] == ["up"] * len(NAMES)
+
+
+@contextlib.contextmanager
+def _load(hosts: Hosts) -> Iterator[Load]:
+    """The load on all three, whatever became of them before; it goes on for a second after the block."""
+    hosts.a.run("docker", "start", *NAMES)
+    eventually(lambda: _all_serve(hosts), 20, "dynproxy has three instances")
+    with load_on(hosts.b, 6379) as load:
+        assert all(item["connections_total"] for item in _instances(hosts).values())
+        yield load
+        load.more(RATE)
+
+
+def _ping(client: socket.socket) -> None:
+    client.sendall(b"PING\r\n")
+    assert client.recv(100) == b"+PONG\r\n"
+
+
+def test_pain_16_stop_of_an_instance_fails_no_connection_and_cuts_none(three: Hosts) -> None:
+    """It serves on for five seconds after SIGTERM: time enough for everybody to go elsewhere, and those it has stay."""
+    with _load(three) as load, contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection((three.b.address, 6379), 10)) for _ in range(ESTABLISHED)
+        ]
+        for client in clients:
+            _ping(client)
+        eventually(lambda: _instances(three)[NAMES[0]]["connections"] >= 1, 5, "it has some of them")
+        three.a.run("sh", "-c", f"docker stop {NAMES[0]} >/tmp/stopped 2>&1 &")
+        eventually(lambda: _instances(three)[NAMES[0]]["state"] == "draining", 3, "the record says that it ends")
+        load.more(2 * RATE)  # figures are a second old at most
+        taken = _instances(three)[NAMES[0]]["connections_total"]
+        load.more(RATE)
+        for client in clients:
+            _ping(client)
+        assert _instances(three)[NAMES[0]]["connections_total"] == taken
+        for client in clients:
+            client.close()
+        eventually(lambda: NAMES[0] not in _instances(three), 8, "it has ended")
+    assert load.failures == []
+
+
+def test_stop_of_an_instance_that_ends_at_once_fails_no_connection(three: Hosts) -> None:
+    """Redis ends some 100 ms after SIGTERM; within those its record has crossed etcd and reached the other host."""
+    with _load(three) as load:
+        three.a.run("docker", "stop", NAMES[1])
+        eventually(lambda: NAMES[1] not in _instances(three), 2, "its record is gone")
+    assert load.failures == []
+
+
+def test_C1_backend_kill_fails_no_connection_begun_after_the_death(three: Hosts) -> None:
+    with _load(three) as load:
+        pid = three.a.run("docker", "inspect", "--format", "{{.State.Pid}}", NAMES[2])
+        died = float(three.a.run("python3", "-c", KILL, NAMES[2], pid))
+        eventually(lambda: NAMES[2] not in _instances(three), 2, "its record is gone")
+    assert [(begun - died, why) for begun, why in load.failures if begun > died] == []
+    assert len(load.failures) <= 5  # those it had open; a PING takes a millisecond or two
+
+
+def test_restarts_of_registrar_and_simple_amb_fail_no_connection(three: Hosts) -> None:
+    with _load(three) as load:
+        for host, unit in ((three.a, REGISTRARS[0]), (three.a, "simple-amb@etcd"), (three.b, "simple-amb@etcd")):
+            before = host.show(unit, "MainPID")
+            host.run("systemctl", "restart", unit)
+            assert host.show(unit, "MainPID") != before
+            load.more(RATE)
+        eventually(lambda: _all_serve(three), 10, "all is as before")
+    assert load.failures == []
+
+
+def test_a_restart_of_dynproxy_refuses_for_less_than_a_second_and_breaks_nothing_else(three: Hosts) -> None:
+    """Nobody takes over its port: between the old process and the new one, connections are refused, at once."""
+    with _load(three) as load:
+        three.b.run("systemctl", "restart", "dynproxy@redis")
+    moments = [begun for begun, _ in load.failures]
+    assert {why.partition(":")[0] for _, why in load.failures} <= {"ConnectionRefusedError"}, load.failures
+    assert max(moments, default=0.0) - min(moments, default=0.0) < 3.0  # 0.3 s, when it was measured

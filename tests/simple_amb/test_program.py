@@ -1,0 +1,182 @@
+"""simple-amb as a process: what an operator and a client see of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ambnet.relay.sockets import open_listeners
+from tests.simple_amb.conftest import ROOT, Ambassador, Start
+from tests.support.relay_peers import (
+    Greeter,
+    Instance,
+    ask,
+    black_hole,
+    connect,
+    in_thread,
+    receive_digest,
+    refusing,
+    reset,
+    talking,
+    was_reset,
+)
+from tests.support.waiting import eventually
+
+
+def text(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def test_bytes_pass_both_ways(start: Start) -> None:
+    with Instance() as target:
+        client, server = talking(start(text(target.address)), target)
+        data = os.urandom(5_000_000)
+        sending = in_thread(lambda: server.sendall(data))
+        assert receive_digest(client, len(data)) == hashlib.sha256(data).hexdigest()
+        sending.join()
+
+
+def test_a_name_is_a_target(start: Start) -> None:
+    with Greeter("named") as target:
+        assert ask(start(f"localhost:{target.address[1]}").address) == "named"
+
+
+def test_the_first_target_that_answers_is_taken(start: Start) -> None:
+    with Greeter("second") as second, Greeter("third") as third:
+        amb = start(text(refusing()), text(second.address), text(third.address))
+        assert {ask(amb.address) for _ in range(10)} == {"second"}
+
+
+def test_C3_a_silent_first_target_costs_the_connect_timeout(start: Start) -> None:
+    with Greeter("second") as second, black_hole() as hole:
+        amb = start(text(hole), text(second.address), "--connect-timeout", "0.3")
+        began = time.monotonic()
+        assert ask(amb.address) == "second"
+        assert 0.3 <= time.monotonic() - began < 1.5
+
+
+def test_C4_when_nobody_answers_the_client_is_reset_after_a_second(start: Start) -> None:
+    amb = start(text(refusing()), text(refusing()))
+    assert was_reset(connect(amb.address), timeout=3.0)
+    assert amb.process.poll() is None
+
+
+def test_a_name_nobody_knows_resets_the_client_and_says_so(start: Start) -> None:
+    amb = start("no-such-host.invalid:1", text(refusing()))
+    assert was_reset(connect(amb.address), timeout=15.0)
+    eventually(lambda: "looking up no-such-host.invalid" in amb.log)
+
+
+def test_its_resident_set_is_at_most_20_mib(start: Start) -> None:
+    with Instance() as target:
+        amb = start(f"localhost:{target.address[1]}")
+        pairs = [talking(amb, target) for _ in range(20)]
+        assert amb.resident_kib() <= 20 * 1024
+        assert len(pairs) == 20
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_C7_sigterm_drain(start: Start, how: signal.Signals) -> None:
+    """A signal closes the port at once; what is open may finish; then the process ends with 0."""
+    with Instance() as target:
+        amb = start(text(target.address))
+        client, server = talking(amb, target)
+        amb.process.send_signal(how)
+        eventually(lambda: refused(amb))
+        server.sendall(b"last words")
+        assert client.recv(100) == b"last words"
+        client.close()
+        server.close()
+        assert amb.process.wait(5) == 0
+
+
+def test_a_second_sigterm_ends_it_at_once_with_1(start: Start) -> None:
+    with Instance() as target:
+        amb = start(text(target.address), "--drain", "60")
+        client, _ = talking(amb, target)
+        amb.process.terminate()
+        eventually(lambda: refused(amb))
+        amb.process.terminate()
+        assert amb.process.wait(5) == 1
+        assert was_reset(client)
+
+
+def test_a_drain_ends_when_its_time_is_up(start: Start) -> None:
+    with Instance() as target:
+        amb = start(text(target.address), AMB_DRAIN="0.3")
+        client, server = talking(amb, target)
+        began = time.monotonic()
+        amb.process.terminate()
+        assert was_reset(client, timeout=3.0)
+        assert was_reset(server, timeout=3.0)
+        assert amb.process.wait(5) == 0
+        assert time.monotonic() - began >= 0.3
+
+
+def test_systemd_is_told_of_its_life(start: Start) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0simple-amb-test-{os.getpid()}")
+        manager.settimeout(5)
+        path = "@" + manager.getsockname()[1:].decode()
+        amb = start(text(refusing()), NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+        told = [manager.recv(1000) for _ in range(4)]
+        assert b"READY=1\nSTATUS=forwarding" in told
+        assert told.count(b"WATCHDOG=1") == 3
+        amb.process.terminate()
+        assert amb.process.wait(5) == 0
+        manager.settimeout(0)
+        assert b"STOPPING=1" in iter(lambda: manager.recv(1000), b"")
+
+
+def test_by_default_both_families_are_listened_on() -> None:
+    for listener in open_listeners(None, 0):
+        with listener:
+            port = listener.getsockname()[1]
+            families = ["127.0.0.1"] + (["::1"] if listener.family == socket.AF_INET6 else [])
+            for address in families:
+                connect((address, port)).close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["redis"], "HOST:PORT"), ([], "HOST:PORT"), (["a:1", "--listen", "0"], "--listen")]
+)
+def test_bad_arguments_exit_2_with_one_line_naming_the_option(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"simple-amb: {said}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_exits_1_with_one_line() -> None:
+    with Instance() as taken:
+        done = run("127.0.0.1:1", "--listen", text(taken.address))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"ERROR simple-amb: cannot listen on {text(taken.address)}: Address already in use"
+    ]
+
+
+def test_nothing_heavy_is_loaded() -> None:
+    code = "import sys, simple_amb.forwarder; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not {"asyncio", "grpc", "aiohttp", "docker", "hashlib", "json", "ssl"} & set(done.stdout.split())
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "simple_amb", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=10, check=False)
+
+
+def refused(amb: Ambassador) -> bool:
+    try:
+        reset(connect(amb.address))
+    except ConnectionRefusedError:
+        return True
+    return False

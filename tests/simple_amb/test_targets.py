@@ -1,0 +1,138 @@
+"""Names of fixed targets, looked up when somebody connects."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ambnet.relay.limits import Limits
+from ambnet.relay.loop import Loop
+from ambnet.relay.relay import Relay
+from simple_amb.targets import FRESH, Targets, look_up
+from tests.support.relay_peers import Greeter, ask, in_thread
+
+
+class Resolver:
+    """A resolver that answers when it is let."""
+
+    def __init__(self, **answers: list[str]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def __call__(self, name: str) -> list[str]:
+        self.asked.append(name)
+        assert self.may_answer.wait(10)
+        if name not in self.answers:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return self.answers[name]
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    loop = Loop()
+    relay = Relay(loop, Limits(), 1000, lambda *_: None)
+    yield relay
+    relay.close()
+    loop.close()
+
+
+def looked_up(relay: Relay, targets: Targets) -> list[tuple[str, int]]:
+    """The addresses in order after a client made the names be looked up."""
+    assert not targets.prepare()
+    done = threading.Timer(10, relay.loop.stop)
+    reconsider = relay.reconsider
+
+    def stop(route: object) -> None:
+        reconsider(targets)
+        assert route is targets
+        relay.loop.stop()
+
+    relay.reconsider = stop  # type: ignore[method-assign]
+    done.start()
+    relay.loop.run()
+    done.cancel()
+    relay.reconsider = reconsider  # type: ignore[method-assign]
+    return addresses(targets)
+
+
+def addresses(targets: Targets) -> list[tuple[str, int]]:
+    return [upstream.address for upstream in targets.order("client", 0.0)]
+
+
+def test_addresses_need_no_look_up(relay: Relay) -> None:
+    resolver = Resolver()
+    targets = Targets(relay, [("10.0.0.2", 1), ("2001:db8::1", 2)], resolver)
+    assert targets.prepare()
+    assert addresses(targets) == [("10.0.0.2", 1), ("2001:db8::1", 2)]
+    assert resolver.asked == []
+
+
+def test_all_addresses_of_a_name_are_asked_in_the_order_of_the_targets(relay: Relay) -> None:
+    resolver = Resolver(b=["10.0.0.3", "10.0.0.4"], a=["10.0.0.1"])
+    targets = Targets(relay, [("b", 1), ("10.0.0.9", 2), ("a", 3)], resolver)
+    assert looked_up(relay, targets) == [("10.0.0.3", 1), ("10.0.0.4", 1), ("10.0.0.9", 2), ("10.0.0.1", 3)]
+
+
+def test_a_burst_of_clients_asks_once(relay: Relay) -> None:
+    resolver = Resolver(a=["10.0.0.1"])
+    resolver.may_answer.clear()
+    targets = Targets(relay, [("a", 1)], resolver)
+    assert [targets.prepare() for _ in range(10)] == [False] * 10
+    resolver.may_answer.set()
+    relay.loop.call_later(0.3, relay.loop.stop)
+    relay.loop.run()
+    assert targets.prepare()
+    assert resolver.asked == ["a"]
+
+
+def test_a_later_client_asks_again_and_the_answer_counts(relay: Relay) -> None:
+    resolver = Resolver(a=["10.0.0.1"])
+    targets = Targets(relay, [("a", 1)], resolver)
+    assert looked_up(relay, targets) == [("10.0.0.1", 1)]
+    resolver.answers["a"] = ["10.0.0.2"]
+    relay.loop.call_later(FRESH, relay.loop.stop)
+    relay.loop.run()
+    assert looked_up(relay, targets) == [("10.0.0.2", 1)]
+
+
+def test_a_resolver_that_fails_leaves_the_last_addresses(relay: Relay, caplog: pytest.LogCaptureFixture) -> None:
+    resolver = Resolver(a=["10.0.0.1"])
+    targets = Targets(relay, [("a", 1), ("b", 2)], resolver)
+    assert looked_up(relay, targets) == [("10.0.0.1", 1)]
+    del resolver.answers["a"]
+    relay.loop.call_later(FRESH, relay.loop.stop)
+    relay.loop.run()
+    assert looked_up(relay, targets) == [("10.0.0.1", 1)]
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["looking up b", "looking up a"]
+
+
+def test_who_waits_for_a_name_nobody_knows_yet_is_served_when_somebody_does(relay: Relay) -> None:
+    """A resolver that starts after us, or a container that has its name from now on."""
+    with Greeter("late") as late, socket.create_server(("127.0.0.1", 0)) as listener:
+        resolver = Resolver()
+        targets = Targets(relay, [("a", late.address[1])], resolver)
+        relay.listen(listener.dup(), targets)
+        answers: list[str] = []
+
+        def client() -> None:
+            answers.append(ask(listener.getsockname()))
+            relay.loop.call_soon_threadsafe(relay.loop.stop)
+
+        asking = in_thread(client)
+        relay.loop.call_later(FRESH / 2, lambda: resolver.answers.update(a=["127.0.0.1"]))
+        relay.loop.call_later(4 * FRESH, relay.loop.stop)
+        relay.loop.run()
+        relay.reset_all()
+        asking.join(5)
+        assert answers == ["late"]
+
+
+def test_the_system_s_resolver_knows_localhost() -> None:
+    assert "127.0.0.1" in look_up("localhost")

@@ -1,0 +1,23 @@
+"""Ports for servers that cannot bind port 0 themselves."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+# Below the ephemeral range (32768 up), so that no outgoing connection takes the port before its server does.
+LOW, HIGH = 20000, 32000
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on now."""
+    for _ in range(200):
+        port = random.randrange(LOW, HIGH)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port found")

@@ -1,0 +1,147 @@
+"""The images by themselves: arguments, users, ports, what is in them, how they stop."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.waiting import eventually
+from tests.system.containers import PROGRAMS, ROOT, address, container, docker, image, logs
+
+pytestmark = [pytest.mark.docker, pytest.mark.system]
+
+NOBODY = "http://127.0.0.1:1"  # no etcd there: refused at once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _images_are_built() -> None:
+    if missing := [name for name in PROGRAMS if not docker("images", "--quiet", image(name))]:
+        pytest.fail(f"images missing: {', '.join(missing)}; scripts/images builds them")
+
+
+def _config(name: str, field: str) -> str:
+    return docker("inspect", "--format", f"{{{{json .Config.{field}}}}}", image(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "arguments"),
+    [
+        ("simple-amb", "--listen", ["--listen", "port", "127.0.0.1:1"]),
+        ("registrar", "--ttl", ["--ttl", "soon", "redis-demo.service", "6379", "redis-A"]),
+        ("dynproxy", "--workers", ["--workers", "many", "redis-A", "6379"]),
+        ("ambctl", "--no-such-option", ["--no-such-option", "ls"]),
+    ],
+)
+def test_arguments_reach_the_program_and_a_bad_one_exits_2(name: str, option: str, arguments: list[str]) -> None:
+    """The ENTRYPOINT passes the arguments on, and the container's exit code is the program's."""
+    command = ["docker", "run", "--rm", image(name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "user"), [("simple-amb", '"ambassador"'), ("dynproxy", '"ambassador"')])
+def test_what_faces_the_network_is_not_root(name: str, user: str) -> None:
+    assert _config(name, "User") == user
+
+
+def test_simple_amb_exposes_its_port_so_that_a_link_names_it() -> None:
+    assert _config("simple-amb", "ExposedPorts") == '{"10000/tcp":{}}'
+
+
+@pytest.mark.parametrize("module", ["grpc", "aiohttp", "docker", "aetcd", "prometheus_client"])
+def test_simple_amb_carries_none_of_the_dependencies(module: str) -> None:
+    found = docker(
+        *("run", "--rm", "--entrypoint", "python3", image("simple-amb"), "-c"),
+        f"import importlib.util; print(importlib.util.find_spec({module!r}))",
+    )
+    assert found == "None"
+
+
+@pytest.mark.parametrize(("name", "limit"), [("simple-amb", 115), *((name, 175) for name in PROGRAMS[1:])])
+def test_the_image_is_small(name: str, limit: int) -> None:
+    """In MB; Debian's base is 78 of them, Python 28, gRPC and the rest of the dependencies 50."""
+    assert int(docker("inspect", "--format", "{{.Size}}", image(name))) / 1e6 < limit
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    with container(image("demo-redis")) as name:
+        yield name
+
+
+def test_a_linked_client_talks_through_simple_amb(redis: str) -> None:
+    """The link's variables lead to port 10000, and that leads to the target, from a read-only file system."""
+    confined = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+    with container(*confined, image("simple-amb"), f"{address(redis)}:6379") as amb:
+        ask = 'exec redis-cli -h "$STORE_PORT_10000_TCP_ADDR" -p "$STORE_PORT_10000_TCP_PORT" ping'
+        client = ("run", "--rm", "--link", f"{amb}:store", image("demo-redis"), "sh", "-c", ask)
+        assert eventually(lambda: docker(*client), 15) == "PONG"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("simple-amb", ["127.0.0.1:1"]),
+        ("dynproxy", ["--etcd", NOBODY, "redis-A", "6379"]),
+        ("registrar", ["--etcd", NOBODY, "redis-demo.service", "6379", "redis-A"]),
+    ],
+)
+def test_docker_stop_ends_the_program_with_0(name: str, arguments: list[str]) -> None:
+    """As process 1, where signals without a handler do nothing, and with no etcd to say good-bye to."""
+    with container(image(name), *arguments) as running:
+        eventually(lambda: logs(running), 15, "the program says something")
+        docker("stop", "--time", "9", running)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", running) == "0", logs(running)
+
+
+def test_dynproxy_serves_a_port_below_1024_without_a_capability() -> None:
+    confined = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+    with container(*confined, image("dynproxy"), "--etcd", NOBODY, "web", "80") as running:
+
+        def connects() -> bool:
+            try:
+                socket.create_connection((address(running), 80), timeout=2).close()
+            except OSError as error:
+                raise AssertionError(f"{error}: {logs(running)}") from error
+            return True
+
+        eventually(connects, 15, "port 80 is served")
+
+
+def _healthcheck(admin: str) -> int:
+    """Exit code of the images' HEALTHCHECK for a value of AMB_ADMIN."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts/healthcheck.py")], env={**os.environ, "AMB_ADMIN": admin}, check=False
+    ).returncode
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_healthcheck_follows_healthz(status: int, code: int) -> None:
+    class Healthz(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthz) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        # 0.0.0.0 is how a container's admin server listens; the check asks by way of loopback.
+        assert _healthcheck(f"0.0.0.0:{server.server_port}") == code
+        thread.join(10)
+
+
+def test_healthcheck_is_content_without_an_admin_server_and_not_with_a_dead_one() -> None:
+    assert _healthcheck("") == 0
+    assert _healthcheck("127.0.0.1:1") == 1
