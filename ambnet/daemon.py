@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ log = logging.getLogger("daemon")
 
 HARD_EXIT = 5.0  # seconds past the program's own deadline; gRPC's shutdown has hung in the field (grpc #40989)
 LAG_PERIOD = 1.0  # seconds between two measurements of the loop's lateness
+LAG_KEPT = 15  # measurements the metric remembers: what scrapes, looks as seldom
 
 T = TypeVar("T")
 
@@ -32,7 +34,12 @@ class Life:
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self.started = time.monotonic()
-        self.loop_lag = 0.0  # seconds the event loop was last late; a metric
+        self.lags: deque[float] = deque(maxlen=LAG_KEPT)
+
+    @property
+    def loop_lag(self) -> float:
+        """The most that the event loop was late of late, in seconds; a metric."""
+        return max(self.lags, default=0.0)
 
     def ready(self, status: str) -> None:
         """Say once that the program serves."""
@@ -133,6 +140,6 @@ async def _watchdog(life: Life) -> None:
     while True:
         before = time.monotonic()
         await asyncio.sleep(period)
-        life.loop_lag = max(0.0, time.monotonic() - before - period)
+        life.lags.append(max(0.0, time.monotonic() - before - period))
         if watched:
             notify("WATCHDOG=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import signal
 import threading
@@ -292,13 +293,17 @@ def test_losing_the_lease_puts_the_record_back(
 
 @contextlib.contextmanager
 def _starved(program: Program) -> Iterator[None]:
-    """A twentieth of a processor, in slices of 10 ms, for as long as the block runs."""
+    """Less than a twentieth of a processor, in slices of 10 ms, for as long as the block runs.
+
+    The pauses differ, so that no timer of the program falls in step with the slices.
+    """
     fed = threading.Event()
+    pauses = itertools.cycle((0.13, 0.17, 0.19, 0.23, 0.29))
 
     def starve() -> None:
         while not fed.is_set():
             program.signal(signal.SIGSTOP)
-            fed.wait(0.19)
+            fed.wait(next(pauses))
             program.signal(signal.SIGCONT)
             fed.wait(0.01)
 
