@@ -57,6 +57,13 @@ def parse_removal(text: str) -> Removal:
     raise ValueError(f"expected keep, drain=SECONDS or cut, not {text!r}")
 
 
+def positive_seconds(text: str) -> float:
+    """A duration above zero; raises ValueError."""
+    if not (value := seconds(text)):
+        raise ValueError("expected more than 0 seconds")
+    return value
+
+
 def parse_fronts(arguments: Sequence[str]) -> tuple[Front, ...]:
     """The fronts that the arguments name; raises ConfigError."""
     pairs = (
@@ -158,6 +165,22 @@ class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
         help="read all records anew this often, to be sure",
         parse=seconds,
         env=["AMB_RELIST"],
+        metavar="SECONDS",
+    )
+    check_interval: float = option(
+        "--check-interval",
+        default=2.0,
+        help="connect to every TCP instance this often, to see whether it answers; 0 for never",
+        parse=seconds,
+        env=["AMB_CHECK_INTERVAL"],
+        metavar="SECONDS",
+    )
+    check_timeout: float = option(
+        "--check-timeout",
+        default=0.4,
+        help="how long a check waits for an instance's answer",
+        parse=positive_seconds,
+        env=["AMB_CHECK_TIMEOUT"],
         metavar="SECONDS",
     )
 

@@ -46,6 +46,8 @@ def test_fronts_are_what_the_arguments_name(typed: str, fronts: list[Front]) -> 
         ("redis-A 6379 --park -1", "--park"),
         ("redis-A 6379 --park nan", "--park"),
         ("redis-A 6379 --on-removal drain", "--on-removal"),
+        ("redis-A 6379 --check-interval -2", "--check-interval"),
+        ("redis-A 6379 --check-timeout 0", "--check-timeout"),
         ("redis-A 6379 --prefix /", "--prefix"),
     ],
 )
