@@ -28,10 +28,13 @@ class PlaneStats:
 class DataPlane(Protocol):
     """Four verbs. Every implementation passes `tests/contract/plane.py`."""
 
-    async def apply(self, service: str, instances: tuple[Instance, ...]) -> None:
+    async def apply(
+        self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
+    ) -> None:
         """Make these the instances of a service; returns once every connection that is accepted sees them.
 
-        Idempotent, whole state, never a difference. Existing connections follow `--on-removal`.
+        Those whose ids are `unhealthy` are asked last: when nobody else is left or answers. Idempotent, whole state,
+        never a difference. Existing connections follow `--on-removal`.
         """
 
     def stats(self) -> PlaneStats:

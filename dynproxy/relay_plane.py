@@ -53,11 +53,13 @@ class RelayPlane:
         self._draining = False
         self._pulses: set[asyncio.Task[None]] = set()
 
-    async def apply(self, service: str, instances: tuple[Instance, ...]) -> None:
+    async def apply(
+        self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
+    ) -> None:
         """Give a service's instances to every worker; see DataPlane."""
         self._generation += 1
         generation = self._generation
-        self._latest[service] = Endpoints(service, generation, _endpoints(instances))
+        self._latest[service] = Endpoints(service, generation, _endpoints(instances, unhealthy))
         for worker in self._workers:
             worker.tell(self._latest[service])
         await self._until(lambda: all(_sees(worker, service, generation) for worker in self._workers))
@@ -212,9 +214,9 @@ def _sees(worker: Worker, service: str, generation: int) -> bool:
     return worker.applied.get(service, 0) >= generation or not worker.ready or worker.silent >= MUTE
 
 
-def _endpoints(instances: Iterable[Instance]) -> tuple[Endpoint, ...]:
+def _endpoints(instances: Iterable[Instance], unhealthy: frozenset[str]) -> tuple[Endpoint, ...]:
     return tuple(
-        Endpoint(item.id, item.address.host, item.address.port, item.weight, item.takes_new)
+        Endpoint(item.id, item.address.host, item.address.port, item.weight, item.takes_new, item.id not in unhealthy)
         for item in instances
         if item.protocol is Protocol.TCP
     )

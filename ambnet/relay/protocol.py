@@ -98,7 +98,7 @@ class InstanceStats:
     connect_failures: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    ejected: bool = False  # asked last, because it failed lately
+    ejected: bool = False  # asked last, because it failed lately or is known to be ill
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,13 @@ def in_order(upstreams: Sequence[Upstream]) -> Order:
 
 
 def _ejected_last(upstreams: Iterator[Upstream], now: float) -> Iterator[Upstream]:
-    """The same ones, with the ejected at the end. The first is seldom refused: no more are looked at than asked.
+    """The same ones, with the ejected and the ill at the end. No more are looked at than are asked.
 
     One whose ejection is over is given to the first client that comes to it, and to nobody else until that one knows.
     """
     late = []
     for upstream in upstreams:
-        if now < upstream.ejected_until:
+        if upstream.asked_last(now):
             late.append(upstream)
             continue
         if upstream.failures >= EJECT_AFTER:
@@ -108,7 +108,7 @@ class Route:
         self.departed = {key: upstream for key, upstream in known.items() if key not in fresh}
         self.upstreams = fresh
         self.forget()
-        self._ejected.intersection_update(fresh.values())
+        self._ejected = {up for up in fresh.values() if not up.healthy or up in self._ejected}
         self.takers = tuple(upstream for upstream in fresh.values() if upstream.takes_new)
         self._order = self.arrange(self.takers)
         return removed
@@ -133,8 +133,8 @@ class Route:
 
     def ejected(self, now: float) -> set[Upstream]:
         """Those that are asked last now."""
-        self._ejected = {upstream for upstream in self._ejected if upstream.failures}
-        return {upstream for upstream in self._ejected if now < upstream.ejected_until}
+        self._ejected = {upstream for upstream in self._ejected if upstream.failures or not upstream.healthy}
+        return {upstream for upstream in self._ejected if upstream.asked_last(now)}
 
     def load(self, instance: str) -> int:
         """How many connections the instance has open."""

@@ -12,13 +12,17 @@ PROBATION = 3.0  # seconds that one client may take to find out whether it is we
 
 
 class Endpoint(NamedTuple):
-    """One instance of a service: `host` is an IP literal, `weight` at least 1, `takes_new` false while draining."""
+    """One instance of a service: `host` is an IP literal, `weight` at least 1, `takes_new` false while draining.
+
+    `healthy` is false while somebody who asked it found it ill: it is asked last.
+    """
 
     id: str
     host: str
     port: int
     weight: int = 1
     takes_new: bool = True
+    healthy: bool = True
 
 
 class Traffic:
@@ -50,6 +54,7 @@ class Upstream:
         "ejected_until",
         "failures",
         "family",
+        "healthy",
         "id",
         "left",
         "on_probation",
@@ -76,7 +81,12 @@ class Upstream:
         """Take over what may change while the address stays."""
         self.weight = endpoint.weight
         self.takes_new = endpoint.takes_new
+        self.healthy = endpoint.healthy
         self.left: float | None = None
+
+    def asked_last(self, now: float) -> bool:
+        """Whether others are asked first: it failed lately, or is known to be ill."""
+        return now < self.ejected_until or not self.healthy
 
     def opened(self) -> None:
         """Note a connection."""

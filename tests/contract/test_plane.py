@@ -108,6 +108,18 @@ async def test_refusing_instance_is_not_noticed_by_clients(subject: Subject, ser
     assert outcome.answers == {"b": 50}
 
 
+async def test_unhealthy_instance_is_asked_only_when_nobody_else_is_left(
+    subject: Subject, servers: list[NamedServer]
+) -> None:
+    a, b = servers
+    await subject.plane.apply(SERVICE, (instance(a), instance(b)), frozenset({"a"}))
+    assert (await burst(subject.target, 20)).answers == {"b": 20}
+    await subject.plane.apply(SERVICE, (instance(a),), frozenset({"a"}))
+    assert (await burst(subject.target, 20)).answers == {"a": 20}
+    await subject.plane.apply(SERVICE, (instance(a), instance(b)))
+    assert (await burst(subject.target, 20)).answers == {"a": 10, "b": 10}
+
+
 async def test_stats_count_what_was_carried(subject: Subject, servers: list[NamedServer]) -> None:
     await subject.plane.apply(SERVICE, (instance(servers[0]),))
     _, writer = await subject.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -133,7 +134,8 @@ def test_no_more_clients_are_parked_than_the_bound_says(relay: RelayWorker) -> N
     waiting = [connect(relay.address) for _ in range(3)]
     eventually(lambda: relay.service.parked == 3)
     began = time.monotonic()
-    assert was_reset(connect(relay.address))
+    with contextlib.suppress(ConnectionResetError):  # even connect(2) may say so, if the reset outruns its return
+        assert was_reset(connect(relay.address))
     assert time.monotonic() - began < 0.5
     eventually(lambda: relay.counter("park_refused") == 1)
     assert relay.service.parked == len(waiting)

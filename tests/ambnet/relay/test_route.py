@@ -96,6 +96,31 @@ def test_when_all_are_ejected_ejection_is_ignored() -> None:
     assert asked(route, 1.0) == "ab"
 
 
+def test_an_unhealthy_instance_is_asked_last_until_it_is_well_again() -> None:
+    route = Route("test", balanced("round-robin"))
+    route.replace([A._replace(healthy=False), B, C], 0.0)
+    assert [asked(route) for _ in range(3)] == ["bca", "bca", "cba"]
+    assert {up.id for up in route.ejected(0.0)} == {"a"}
+    route.replace([A, B, C], 1.0)
+    assert [asked(route) for _ in range(3)] == ["abc", "bca", "cab"]
+    assert route.ejected(1.0) == set()
+
+
+def test_when_all_are_unhealthy_all_are_asked() -> None:
+    route = Route("test")
+    route.replace([A._replace(healthy=False), B._replace(healthy=False)], 0.0)
+    assert asked(route) == "ab"
+
+
+def test_an_answer_to_a_client_does_not_make_an_unhealthy_instance_well() -> None:
+    """Whoever found it ill has to find it well: the health check knows more than that a connect worked."""
+    route = Route("test")
+    route.replace([A._replace(healthy=False), B], 0.0)
+    upstream(route, "a").answered()
+    assert asked(route) == "ba"
+    assert {up.id for up in route.ejected(0.0)} == {"a"}
+
+
 def test_a_draining_instance_is_not_asked() -> None:
     route = Route("test")
     route.replace([A._replace(takes_new=False), B], 0.0)
