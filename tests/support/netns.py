@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import pytest
 
+T = TypeVar("T")
+
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
+_numbers = itertools.count()
 
 
 class Namespace:
     """`with Namespace() as there: there.run("nft", …)`; needs root."""
 
     def __init__(self) -> None:
-        self.name = f"amb-test-{os.getpid()}-{threading.get_ident() % 10**6}"
+        self.name = f"amb-test-{os.getpid()}-{next(_numbers)}"
         self.prefix = ("nsenter", f"--net=/run/netns/{self.name}")
 
     def __enter__(self) -> Self:
@@ -42,17 +47,30 @@ class Namespace:
         path = Path("/proc/sys", *name.split("."))
         self.run("sh", "-c", 'printf %s "$1" > "$2"', "sh", value, str(path))
 
-    def server(self, backlog: int) -> socket.socket:
-        """A listening socket inside, on 127.0.0.1."""
-        made: list[socket.socket] = []
+    def call(self, function: Callable[[], T]) -> T:
+        """What `function()` gives or raises, run inside: a socket that it makes stays there, whoever uses it."""
+        made: list[T] = []
+        failed: list[BaseException] = []
 
-        def make() -> None:  # the namespace is a thread's: one that ends takes the change along
-            with Path(f"/run/netns/{self.name}").open() as namespace:
-                if _libc.setns(namespace.fileno(), CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "setns")
-            made.append(socket.create_server(("127.0.0.1", 0), backlog=backlog))
+        def work() -> None:  # the namespace is a thread's: one that ends takes the change along
+            try:
+                self._enter()
+                made.append(function())
+            except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+                failed.append(error)
 
-        thread = threading.Thread(target=make)
+        thread = threading.Thread(target=work)
         thread.start()
         thread.join()
+        if failed:
+            raise failed.pop()
         return made[0]
+
+    def _enter(self) -> None:
+        with Path(f"/run/netns/{self.name}").open() as namespace:
+            if _libc.setns(namespace.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def server(self, backlog: int) -> socket.socket:
+        """A listening socket inside, on 127.0.0.1."""
+        return self.call(lambda: socket.create_server(("127.0.0.1", 0), backlog=backlog))
