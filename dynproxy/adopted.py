@@ -1,0 +1,101 @@
+"""What the kernel holds, read back from nft's JSON: a new process goes on from there. Pure.
+
+`UnreadableError` means that a table is not as this version writes it, whoever changed it: it is replaced as a whole then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ambcore.model import Address, Protocol
+from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, endpoint_of, successors
+
+Item = Mapping[str, Any]
+
+_STEM = re.compile(r"(tcp|udp)_([1-9][0-9]{0,4})_slots")
+
+
+class UnreadableError(Exception):
+    """A table of ours that does not look like one."""
+
+
+def ruleset(items: Iterable[Item], family: str, table: str, listen: str | None) -> Ruleset:
+    """The table as a value. Raises UnreadableError."""
+    maps = {item["map"].get("name"): item["map"].get("elem", []) for item in items if "map" in item}
+    try:
+        serving = {_port(*key["concat"]) for key, _ in maps["fronts"]}
+        fronts = {
+            port: Front(_policy(items, port) if port in serving else "round-robin", _slots(maps[f"{port.name}_slots"]))
+            for port in _ports(maps)
+        }
+        rules = Ruleset(family, table, listen, fronts, {endpoint_of(key): _address(to) for key, to in maps["to"]})
+        if serving != {port for port, front in fronts.items() if front.slots}:
+            raise UnreadableError("a front leads nowhere")
+        if successors(rules) != {endpoint_of(key): endpoint_of(value) for key, value in maps["next"]}:
+            raise UnreadableError("the ring is broken")
+        if rules.endpoints.keys() != {endpoint for front in fronts.values() for endpoint in front.slots}:
+            raise UnreadableError("a slot without an address, or an address without a slot")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+    return rules
+
+
+def rule_counts(items: Iterable[Item]) -> Counter[str]:
+    """How many rules each chain has."""
+    return Counter(item["rule"]["chain"] for item in items if "rule" in item)
+
+
+def counters(items: Iterable[Item]) -> Iterator[tuple[str, int, int]]:
+    """Each named counter with its packets and bytes. Raises UnreadableError."""
+    try:
+        for item in items:
+            if "counter" in item:
+                counter = item["counter"]
+                yield counter["name"], int(counter["packets"]), int(counter["bytes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+
+
+def dead(items: Iterable[Item]) -> frozenset[int]:
+    """The endpoints that refused lately. Raises UnreadableError."""
+    try:
+        return frozenset(
+            endpoint_of(element["elem"]["val"])
+            for item in items
+            if "set" in item and item["set"]["name"] == "dead"
+            for element in item["set"].get("elem", ())
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+
+
+def _ports(maps: Mapping[str, Any]) -> Iterator[Port]:
+    for name in maps:
+        if stem := _STEM.fullmatch(name):
+            yield _port(stem[1], int(stem[2]))
+
+
+def _port(protocol: str, number: int) -> Port:
+    return Port(Protocol(protocol), number)
+
+
+def _address(value: Any) -> Address:
+    host, port = value["concat"]
+    return Address(host, port)
+
+
+def _slots(elements: list[Any]) -> tuple[int, ...]:
+    places = {int(place): endpoint_of(value) for place, value in elements}
+    if places.keys() != set(range(len(places))):
+        raise UnreadableError("a slot is missing")
+    return tuple(places[place] for place in range(len(places)))
+
+
+def _policy(items: Iterable[Item], port: Port) -> str:
+    """Which draw the front's chain makes; it stands in the second rule."""
+    text = " ".join(str(item["rule"]["expr"]) for item in items if item.get("rule", {}).get("chain") == port.name)
+    mode = "source-hash" if "jhash" in text else "random" if "'random'" in text else "round-robin"
+    return mode if mode in DRAWS else "round-robin"

@@ -1,0 +1,141 @@
+"""From instances to the kernel's slots: which number an endpoint has, and which slots are its own. Pure.
+
+Both remember: an endpoint keeps its number, and one that comes or goes moves as few slots as it can. So a change is as
+small in the kernel as it is in the world, be it one of ten instances or one of ten thousand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ambcore.model import Address
+from dynproxy.ruleset import MAX_ENDPOINT, Front, Port, Ruleset
+
+MAX_SLOTS = 16_384  # of a front whose weights differ; then 1:256 among a thousand is rounded a little
+# Sizes of a hashed front's table, primes: at least ten slots for an endpoint up to a thousand of them, at least six for
+# ten thousand. It changes with the number of endpoints only at these steps.
+HASHED = ((100, 1021), (1000, 10_007), (10**9, 65_521))
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a front shall do: its policy, and each address with its weight."""
+
+    policy: str
+    targets: Mapping[Address, int]
+
+
+class Numbers:
+    """Which number each endpoint of each port has. A number that is given up comes back last of all."""
+
+    def __init__(self, held: Ruleset) -> None:
+        self._known = {
+            (port, held.endpoints[endpoint]): endpoint
+            for port, front in held.fronts.items()
+            for endpoint in set(front.slots)
+        }
+        self._taken = set(self._known.values())
+        self._next = max(self._taken, default=0) + 1
+
+    def of(self, port: Port, address: Address) -> int:
+        """The endpoint's number, a new one if need be."""
+        key = port, address
+        if key not in self._known:
+            while self._next in self._taken or self._next > MAX_ENDPOINT:
+                self._next = self._next + 1 if self._next < MAX_ENDPOINT else 1
+            self._known[key] = self._next
+            self._taken.add(self._next)
+            self._next += 1
+        return self._known[key]
+
+    def forget(self, port: Port, addresses: Iterable[Address]) -> None:
+        """Give up the numbers of endpoints that are gone."""
+        for address in addresses:
+            self._taken.discard(self._known.pop((port, address), 0))
+
+
+def planned(held: Ruleset, wants: Mapping[Port, Want], numbers: Numbers) -> Ruleset:
+    """The ruleset that does what is wanted. A port that nothing is said of stays as it is held."""
+    fronts = dict(held.fronts)
+    endpoints = dict(held.endpoints)
+    for port, want in wants.items():
+        shares = {numbers.of(port, address): weight for address, weight in want.targets.items()}
+        addresses = dict(zip(shares, want.targets, strict=True))
+        before = held.fronts.get(port, Front())
+        for endpoint in set(before.slots).difference(shares):
+            endpoints.pop(endpoint, None)
+        endpoints.update(addresses)
+        slots = hashed(addresses, shares) if want.policy == "source-hash" else in_turn(before.slots, shares)
+        fronts[port] = Front(want.policy, slots)
+    return replace(held, fronts=fronts, endpoints=endpoints)
+
+
+def in_turn(before: Sequence[int], shares: Mapping[int, int]) -> tuple[int, ...]:
+    """Slots to be drawn in turn or by lot: each endpoint as often as its weight says, evenly spread.
+
+    Where all weights are equal, who stays keeps its slot, and the last ones move into the gaps of those who left.
+    """
+    if len(set(shares.values())) > 1:
+        return _spread(_scaled(shares))
+    slots = [endpoint if endpoint in shares else 0 for endpoint in dict.fromkeys(before)]
+    present = set(slots)
+    come = [endpoint for endpoint in shares if endpoint not in present]
+    gaps = [place for place, endpoint in enumerate(slots) if not endpoint]
+    for place, endpoint in zip(gaps, come, strict=False):
+        slots[place] = endpoint
+    slots += come[len(gaps) :]
+    for place in reversed(gaps[len(come) :]):
+        last = slots.pop()
+        if place < len(slots):
+            slots[place] = last
+    return tuple(slots)
+
+
+def _scaled(shares: Mapping[int, int]) -> dict[int, int]:
+    """The weights in lowest terms, and no more slots than the kernel shall have to hold."""
+    factor = 1 / math.gcd(*shares.values())
+    if (total := sum(shares.values()) * factor) > MAX_SLOTS:
+        factor *= MAX_SLOTS / total
+    return {endpoint: max(1, round(weight * factor)) for endpoint, weight in shares.items()}
+
+
+def _spread(shares: Mapping[int, int]) -> tuple[int, ...]:
+    """A heavy endpoint's slots apart from each other: each turn of an endpoint stands at its due time in the round."""
+    turns = (((turn + 0.5) / weight, endpoint) for endpoint, weight in sorted(shares.items()) for turn in range(weight))
+    return tuple(endpoint for _, endpoint in sorted(turns))
+
+
+def hashed(addresses: Mapping[int, Address], shares: Mapping[int, int]) -> tuple[int, ...]:
+    """Slots to be drawn by the client's hash: the same in every proxy, and one endpoint's going moves few clients.
+
+    The lookup table of Maglev (Eisenbud and others, 2016): each endpoint has its own order of preference over the
+    slots, and they take turns in taking the next one that is free.
+    """
+    if not shares:
+        return ()
+    size = next(size for most, size in HASHED if len(shares) <= most)
+    slots = [0] * size
+    cursors = {
+        endpoint: _preferences(addresses[endpoint], size) for endpoint in sorted(shares, key=addresses.__getitem__)
+    }
+    weights = _scaled(shares)
+    free = size
+    for endpoint in itertools.cycle(cursors):
+        for _ in range(min(weights[endpoint], free)):
+            place = next(place for place in cursors[endpoint] if not slots[place])
+            slots[place] = endpoint
+            free -= 1
+        if not free:
+            return tuple(slots)
+    raise AssertionError("a round without an endpoint")
+
+
+def _preferences(address: Address, size: int) -> itertools.chain[int]:
+    name = str(address).encode()
+    first = zlib.crc32(name) % size
+    step = zlib.crc32(b"step " + name) % (size - 1) + 1
+    return itertools.chain.from_iterable([((first + turn * step) % size for turn in range(size))])
