@@ -1,14 +1,14 @@
 # The verbs of this repository; each is a short script or one command. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down figures images test check fmt unit system setup clean
+.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system setup clean
 # Targets share the engine and the environment: their steps run one after another.
 .NOTPARALLEL:
 
 bin := .venv/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## bring up the fleet demo and show a PING going through it; leaves it running
 	@scripts/demo
@@ -19,6 +19,16 @@ demo-down: ## remove what the demo made: containers, networks, volumes, images (
 figures: setup ## measure on the running demo (IDLE=600 for the ten idle minutes)
 	@docker inspect redis-dyn-amb.service >/dev/null 2>&1 || scripts/demo >/dev/null
 	@$(bin)/python -m bench.figures
+
+bench: ## measure both planes against every peer, some 25 minutes (ROUNDS=5), and write docs/benchmarks.md
+	@scripts/setup bench
+	@$(bin)/python -m bench
+	@$(bin)/python -m bench.report
+
+bench-quick: ## the short form, under two minutes; changes no document
+	@scripts/setup bench
+	@$(bin)/python -m bench --quick
+	@$(bin)/python -m bench.report --quick
 
 images: ## build all images
 	@scripts/images

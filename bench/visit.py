@@ -1,0 +1,94 @@
+"""What every workload is made of: a subject at work between client and server, and the figures it gives."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench.hosts import SERVER, Scene, scene, wait_for
+from bench.machine import busy_seconds
+from bench.subjects import IPERF, REDIS, Running, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value."""
+
+    workload: str
+    metric: str
+    unit: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long to measure: seconds of one request workload, of one bulk transfer, and of a watch over an idle process;
+    how many connections the fault workloads open, and how many single writes the large table gets."""
+
+    requests: float
+    bulk: float
+    idle: float
+    connections: int
+    writes: int
+
+
+FULL = Effort(requests=2.0, bulk=2.0, idle=30.0, connections=60_000, writes=200)
+QUICK = Effort(requests=0.4, bulk=0.5, idle=5.0, connections=10_000, writes=20)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`measure` makes one visit to one subject; `subjects` are those it makes sense for."""
+
+    name: str
+    subjects: tuple[str, ...]
+    measure: Callable[[Subject, Effort], Iterator[Figure]]
+    quick: bool = False  # it is part of the short form
+    rounds: int | None = None  # no more than so many: it takes long and hardly varies
+
+
+@contextlib.contextmanager
+def at_work(subject: Subject) -> Iterator[tuple[Scene, Running]]:
+    """A fresh scene with redis and iperf3 on the server, and the subject between; it answers a PING when this yields.
+
+    Raises CannotRunError.
+    """
+    with scene() as made:
+        serve(made)
+        running = subject.start(made)
+        wait_for(lambda: pongs(made, running.address), 20, f"{subject.name} answers a PING ({made.proxy.said()})")
+        yield made, running
+
+
+def serve(made: Scene) -> None:
+    """Start redis and iperf3 on the server."""
+    made.server.start(
+        *("redis-server", "--port", str(REDIS), "--bind", "0.0.0.0", "--protected-mode", "no"),  # noqa: S104
+        *("--save", "", "--appendonly", "no", "--tcp-backlog", "8192", "--maxclients", "50000"),
+    )
+    made.server.start("iperf3", "--server", "--port", str(IPERF))
+    wait_for(lambda: pongs(made, SERVER), 10, "redis answers")
+
+
+def pongs(made: Scene, address: str, port: int = REDIS) -> bool:
+    """Whether the client's PING is answered; raises OSError when it cannot connect."""
+    with made.client.connect((address, port), 1) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(100) == b"+PONG\r\n"
+
+
+@dataclass
+class Meter:
+    """`with Meter() as meter:` wall clock and machine-wide CPU seconds of a block."""
+
+    seconds: float = 0.0
+    busy: float = 0.0
+
+    def __enter__(self) -> Meter:
+        self._started, self._busy = time.monotonic(), busy_seconds()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.seconds, self.busy = time.monotonic() - self._started, busy_seconds() - self._busy

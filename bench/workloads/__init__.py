@@ -1,0 +1,10 @@
+"""What is measured, one file a kind of load; `WORKLOADS` is the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.visit import Workload
+from bench.workloads import requests
+
+WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in (requests.WORKLOAD,)}
