@@ -1,17 +1,17 @@
 """What the kernel holds, read back from nft's JSON: a new process goes on from there. Pure.
 
-`UnreadableError` means that a table is not as this version writes it, whoever changed it: it is replaced as a whole then.
+`UnreadableError` means that a table is not as this version writes it: it is replaced as a whole then.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ambcore.model import Address, Protocol
-from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, endpoint_of, successors
+from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, endpoint_of, rule_counts, successors
 
 Item = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ class UnreadableError(Exception):
     """A table of ours that does not look like one."""
 
 
-def ruleset(items: Iterable[Item], family: str, table: str, listen: str | None) -> Ruleset:
+def ruleset(items: Sequence[Item], family: str, table: str, listen: str | None) -> Ruleset:
     """The table as a value. Raises UnreadableError."""
     maps = {item["map"].get("name"): item["map"].get("elem", []) for item in items if "map" in item}
     try:
@@ -43,9 +43,26 @@ def ruleset(items: Iterable[Item], family: str, table: str, listen: str | None) 
     return rules
 
 
-def rule_counts(items: Iterable[Item]) -> Counter[str]:
-    """How many rules each chain has."""
-    return Counter(item["rule"]["chain"] for item in items if "rule" in item)
+def same(items: Sequence[Item], rules: Ruleset) -> bool:
+    """Whether the table is what these rules say. Raises UnreadableError."""
+    found = ruleset(items, rules.family, rules.table, rules.listen)
+    slots = {port: front.slots for port, front in rules.fronts.items()}
+    counts = Counter(item["rule"]["chain"] for item in items if "rule" in item)
+    return (
+        slots == {port: front.slots for port, front in found.fronts.items()}
+        and found.endpoints == rules.endpoints
+        and counts == rule_counts(rules)
+    )
+
+
+def tables(items: Iterable[Item]) -> list[tuple[str, str]]:
+    """The family and name of every table."""
+    return [(item["table"]["family"], item["table"]["name"]) for item in items if "table" in item]
+
+
+def numbers(items: Iterable[Item]) -> set[int]:
+    """The elements of sets of numbers."""
+    return {element for item in items if "set" in item for element in item["set"].get("elem", ())}
 
 
 def counters(items: Iterable[Item]) -> Iterator[tuple[str, int, int]]:
@@ -94,7 +111,7 @@ def _slots(elements: list[Any]) -> tuple[int, ...]:
     return tuple(places[place] for place in range(len(places)))
 
 
-def _policy(items: Iterable[Item], port: Port) -> str:
+def _policy(items: Sequence[Item], port: Port) -> str:
     """Which draw the front's chain makes; it stands in the second rule."""
     text = " ".join(str(item["rule"]["expr"]) for item in items if item.get("rule", {}).get("chain") == port.name)
     mode = "source-hash" if "jhash" in text else "random" if "'random'" in text else "round-robin"

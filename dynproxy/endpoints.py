@@ -52,6 +52,10 @@ class Numbers:
             self._next += 1
         return self._known[key]
 
+    def known(self, port: Port, addresses: Iterable[Address]) -> frozenset[int]:
+        """The numbers of those endpoints that have one."""
+        return frozenset(self._known[port, address] for address in addresses if (port, address) in self._known)
+
     def forget(self, port: Port, addresses: Iterable[Address]) -> None:
         """Give up the numbers of endpoints that are gone."""
         for address in addresses:

@@ -15,6 +15,7 @@ made of integers, parsed addresses and the names below, and of nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -92,6 +93,14 @@ def table_name(listen: str | None, ports: Iterable[int]) -> str:
     return f"{PREFIX}{where}{min(ports)}"
 
 
+def are_rivals(one: str, other: str) -> bool:
+    """Whether both names are of tables of ours that could hold one port of one address."""
+    if one == other or not one.startswith(PREFIX) or not other.startswith(PREFIX):
+        return False
+    where, elsewhere = (name.removeprefix(PREFIX).rpartition("_")[0] for name in (one, other))
+    return where == elsewhere or not where or not elsewhere
+
+
 def mark(endpoint: int) -> int:
     """The connection mark of an endpoint; raises ValueError when the number does not fit."""
     if not 0 < endpoint <= MAX_ENDPOINT:
@@ -127,6 +136,11 @@ def change(old: Ruleset, new: Ruleset) -> str:
 def rewriting(rules: Ruleset) -> str:
     """The transaction that writes every rule anew and leaves sets, maps and counters as they are."""
     return "".join(line + "\n" for line in _Text(rules).chains())
+
+
+def rule_counts(rules: Ruleset) -> Counter[str]:
+    """How many rules each chain has."""
+    return Counter(line.split()[4] for line in _Text(rules).chains() if line.startswith("add rule "))
 
 
 class _Text:

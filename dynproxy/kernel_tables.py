@@ -1,0 +1,271 @@
+"""The kernel's tables as one process keeps them: what they hold, what they shall hold, and one writer between the two.
+
+A transaction is the difference to what is held, for all families at once; it happens as a whole or not at all. After
+one that failed, or when somebody else changed a table, nothing is sure any more and the next one replaces all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from ambcore.backoff import backoff
+from ambcore.model import Address, Protocol
+from dynproxy import adopted
+from dynproxy.endpoints import Numbers, Want, planned
+from dynproxy.generation import generation
+from dynproxy.nft import Nft, NftError
+from dynproxy.ruleset import (
+    NOBODY,
+    Port,
+    Ruleset,
+    are_rivals,
+    change,
+    mark,
+    removal,
+    replacement,
+    rewriting,
+    table_name,
+)
+
+log = logging.getLogger("kernel")
+
+PERIOD = 0.05  # seconds between two transactions, at least
+RETRY = (0.5, 15.0)  # seconds until the next try after a transaction that failed: first and longest
+
+Wants = Mapping[Port, Want]
+
+
+@dataclass
+class _Table:
+    """One family's. `held` is the kernel's as far as we know, and all of it if `sure`."""
+
+    held: Ruleset
+    numbers: Numbers
+    wants: dict[Port, Want] = field(default_factory=dict)
+    sure: bool = False
+    ours: bool = False  # this process wrote its rules
+    refusing: frozenset[tuple[Port, Address]] = frozenset()
+
+    def take(self) -> dict[Port, Want]:
+        """What is wanted and not written yet; who takes it writes it or puts it back."""
+        wants, self.wants = self.wants, {}
+        return wants
+
+    def saw_refusing(self, dead: frozenset[int]) -> None:
+        """Note the endpoints that refused lately."""
+        ports = {number: port for port, front in self.held.fronts.items() for number in front.ring} if dead else {}
+        self.refusing = frozenset((ports[number], self.held.endpoints[number]) for number in dead & ports.keys())
+
+
+class KernelTables:
+    """Use: `adopt` once, `run` beside everything else, `want` as often as it changes, `look` now and then.
+
+    `failures` counts transactions that failed, `repairs` what others broke. `error` says why the last one failed and
+    is None after one that worked. `packets` and `bytes` are sums by counter, since this process began.
+    """
+
+    def __init__(self, nft: Nft, families: Sequence[str], listen: str | None, ports: Iterable[Port]) -> None:
+        self._nft = nft
+        self._ports = tuple(sorted(ports))
+        name = table_name(listen, (port.number for port in self._ports))
+        self._tables = {family: self._unknown(Ruleset(family, name, listen)) for family in families}
+        self._rivals: list[str] = []
+        self._changed = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._access = asyncio.Lock()
+        self._wanted = self._tried = 0
+        self._generation: int | None = None
+        self.failures = self.transactions = self.repairs = 0
+        self.error: str | None = None
+        self.packets: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+
+    def _unknown(self, rules: Ruleset) -> _Table:
+        held = replace(rules, fronts=dict.fromkeys(self._ports, NOBODY))
+        return _Table(held, Numbers(held))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The address families that have a table."""
+        return tuple(self._tables)
+
+    async def adopt(self) -> int:
+        """Take over what a process before this one left in the kernel; returns the number of its endpoints.
+
+        Nothing is changed: what it serves goes on being served until more is known.
+        """
+        for family, table in self._tables.items():
+            rules = table.held
+            try:
+                items = await self._nft.read(f"list table {family} {rules.table}")
+                held = adopted.ruleset(items, family, rules.table, rules.listen)
+            except NftError:
+                continue  # there is none
+            except adopted.UnreadableError as error:
+                log.warning("table %s %s is replaced: %s", family, rules.table, error)
+                continue
+            kept = {port: held.fronts.get(port, NOBODY) for port in self._ports}
+            known = {number for front in kept.values() for number in front.slots}
+            endpoints = {number: held.endpoints[number] for number in known}
+            table.held = replace(rules, fronts=kept, endpoints=endpoints)
+            table.numbers = Numbers(table.held)
+            table.sure = held == table.held
+        self._rivals = await self._find_rivals()
+        return sum(len(table.held.endpoints) for table in self._tables.values())
+
+    async def _find_rivals(self) -> list[str]:
+        """The removal of tables of a former self that hold one of our ports: whoever listens there is us now."""
+        found = []
+        for family, name in adopted.tables(await self._nft.read("list tables")):
+            table = self._tables.get(family)
+            if table and are_rivals(name, table.held.table):
+                sets = [f"list set {family} {name} {protocol.value}_ports" for protocol in Protocol]
+                with contextlib.suppress(NftError):
+                    if adopted.numbers(await self._nft.read(*sets)) & {port.number for port in self._ports}:
+                        log.info("table %s %s held one of our ports, it goes", family, name)
+                        found.append(removal(family, name))
+        return found
+
+    def want(self, wants: Mapping[str, Wants]) -> int:
+        """Make these, by family, what the ports named in them shall do; returns a ticket for `settled`."""
+        for family, ports in wants.items():
+            if family in self._tables:
+                self._tables[family].wants.update(ports)
+        self._wanted += 1
+        self._changed.set()
+        return self._wanted
+
+    async def settled(self, ticket: int) -> None:
+        """Until what was wanted then has been tried, with or without success."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._tried >= ticket or self.error is not None)
+
+    def marks(self, family: str, port: Port, addresses: Iterable[Address]) -> frozenset[int]:
+        """The connection marks of these endpoints."""
+        numbers = self._tables[family].numbers
+        return frozenset(mark(number) for number in numbers.known(port, addresses))
+
+    def forget(self, family: str, port: Port, addresses: Iterable[Address]) -> None:
+        """Free the numbers of endpoints that are gone and have no connection any more."""
+        self._tables[family].numbers.forget(port, addresses)
+
+    def held(self, family: str, port: Port) -> frozenset[Address]:
+        """The addresses that the kernel sends new connections of this port to."""
+        rules = self._tables[family].held
+        return frozenset(rules.endpoints[number] for number in rules.fronts[port].ring)
+
+    def refusing(self, port: Port) -> frozenset[Address]:
+        """The addresses that refused lately, as of the last look."""
+        every = (table.refusing for table in self._tables.values())
+        return frozenset(address for at, address in chain.from_iterable(every) if at == port)
+
+    async def run(self) -> None:
+        """Endless: write what is wanted."""
+        delays: Iterator[float] | None = None
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            began, ticket = time.monotonic(), self._wanted
+            async with self._access:
+                await self._write()
+            async with self._progress:
+                self._tried = ticket
+                self._progress.notify_all()
+            if self.error is None:
+                delays = None
+                await asyncio.sleep(max(0.0, began + PERIOD - time.monotonic()))
+            else:
+                delays = delays or backoff(*RETRY, random.random)
+                await asyncio.sleep(next(delays))
+                self._changed.set()
+
+    async def _write(self) -> None:
+        """One transaction, and what it says about what is held."""
+        tables = self._tables.values()
+        taken = [table.take() for table in tables]
+        plans = [planned(table.held, wants, table.numbers) for table, wants in zip(tables, taken, strict=True)]
+        text = "".join(self._rivals) + "".join(map(_transaction, tables, plans))
+        before = generation()
+        try:
+            if text:
+                await self._nft.apply(text)
+        except NftError as error:
+            self.failures += 1
+            for table, wants in zip(tables, taken, strict=True):
+                table.wants = {**wants, **table.wants}
+            self._doubt(f"a transaction failed: {error}")
+            return
+        self.transactions += bool(text)
+        self._rivals = []
+        if text:
+            after = generation()
+            self._generation = after if before is not None and after == before + 1 else None
+        if self.error is not None:
+            log.info("the kernel's rules are as they shall be again")
+        self.error = None
+        for table, plan in zip(tables, plans, strict=True):
+            table.held, table.sure, table.ours = plan, True, True
+
+    def _doubt(self, why: str) -> None:
+        """Nothing is sure any more; the next transaction replaces everything."""
+        if self.error is None:
+            log.error("%s", why)
+        self.error = why
+        for table in self._tables.values():
+            table.sure = False
+
+    async def look(self) -> None:
+        """Take up what the kernel has counted and who refused; repair the tables if somebody changed them."""
+        async with self._access:
+            tables = [table for table in self._tables.values() if table.sure and table.ours]
+            try:
+                for table in tables:
+                    where = f"{table.held.family} {table.held.table}"
+                    items = await self._nft.read(f"reset counters table {where}", f"list set {where} dead")
+                    for name, packets, size in adopted.counters(items):
+                        self.packets[name] += packets
+                        self.bytes[name] += size
+                    table.saw_refusing(adopted.dead(items))
+                if self._generation is None or generation() != self._generation:
+                    await self._verify(tables)
+            except (NftError, adopted.UnreadableError) as error:
+                self.repairs += 1
+                self._doubt(f"somebody changed our rules: {error}")
+                self._changed.set()
+
+    async def _verify(self, tables: Iterable[_Table]) -> None:
+        """Raise what is wrong with the tables, NftError or UnreadableError."""
+        now = generation()
+        for table in tables:
+            rules = table.held
+            items = await self._nft.read(f"list table {rules.family} {rules.table}")
+            if not adopted.same(items, rules):
+                raise adopted.UnreadableError(f"table {rules.family} {rules.table} is not as it was written")
+        self._generation = now
+
+    async def withdraw(self) -> None:
+        """Send nobody on any more; what is connected goes on."""
+        nobody = {port: Want("round-robin", {}) for port in self._ports}
+        await self.settled(self.want(dict.fromkeys(self._tables, nobody)))
+
+    async def remove(self) -> None:
+        """Take the tables out of the kernel; connections keep the addresses they have. Raises NftError."""
+        async with self._access:
+            await self._nft.apply("".join(removal(family, table.held.table) for family, table in self._tables.items()))
+            for table in self._tables.values():
+                table.sure = False
+
+
+def _transaction(table: _Table, plan: Ruleset) -> str:
+    """The text from what a table holds to what it shall hold."""
+    if not table.sure:
+        return replacement(plan)
+    return change(table.held, plan) + ("" if table.ours else rewriting(plan))
