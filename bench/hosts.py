@@ -91,6 +91,11 @@ class Host:
         self._started.append(process)
         return process
 
+    def listen(self, process: subprocess.Popen[Any]) -> str:
+        """The next line of one that is talking; what its host said last if it has ended."""
+        line = str(process.stdout.readline()) if process.stdout else ""
+        return line.strip() or self.said()
+
     def said(self) -> str:
         """The last lines that its processes wrote, for an error's text."""
         texts = (path.read_text(errors="replace").strip() for path in sorted(self.folder.glob(f"{self.name}-*.log")))

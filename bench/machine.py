@@ -50,17 +50,20 @@ def cpu_seconds(pid: int) -> float:
 
 
 def private_kib(pid: int) -> int:
-    """Memory that a process shares with nobody, in KiB."""
+    """Memory that a process shares with nobody, in KiB; 0 of one that has ended."""
     return sum(_rollup(pid, "Private_Clean", "Private_Dirty"))
 
 
 def resident_kib(pid: int) -> int:
-    """A process's resident set, shared pages counted in full, in KiB."""
+    """A process's resident set, shared pages counted in full, in KiB; 0 of one that has ended."""
     return sum(_rollup(pid, "Rss"))
 
 
 def _rollup(pid: int, *names: str) -> list[int]:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [int(line.split()[1]) for line in lines if line.partition(":")[0] in names]
 
 

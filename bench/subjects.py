@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.hosts import FRONT, ROOT, SERVER, CannotRunError, Host, Scene, python, wait_for
+from bench.hosts import FILES, FRONT, ROOT, SERVER, CannotRunError, Host, Scene, python, wait_for
 from bench.registry import URL, Registry, record
 
 REDIS, IPERF, ADMIN = 6379, 5201, 9402
@@ -36,7 +36,10 @@ class Running:
 
 @dataclass(frozen=True)
 class Subject:
-    """`rival` is the HAProxy that it is compared with; `udp` says whether it can forward datagrams."""
+    """`rival` is the HAProxy that it is compared with; `udp` says whether it can forward datagrams.
+
+    `idle_connections` are fewer for who takes a process (socat) or two pipes (Go's splice) for each.
+    """
 
     name: str
     text: str
@@ -57,7 +60,8 @@ def haproxy(threads: int) -> Callable[[Scene], Running]:
 
     def start(scene: Scene) -> Running:
         command = (program("haproxy"), "-db", "-f", str(PEERS / "haproxy.cfg"))
-        return listening(scene.proxy, scene.proxy.start(*command, env={**os.environ, "THREADS": str(threads)}))
+        variables = {"THREADS": str(threads), "MAXCONN": str(FILES // 2 - 450)}
+        return listening(scene.proxy, scene.proxy.start(*command, env={**os.environ, **variables}))
 
     return start
 
@@ -221,7 +225,7 @@ SUBJECTS: Mapping[str, Subject] = {
         Subject("haproxy-1", "HAProxy, 1 thread", haproxy(1)),
         Subject("haproxy-2", f"HAProxy, {WORKERS} threads", haproxy(WORKERS), "haproxy-2"),
         Subject("nginx", "nginx stream, 1 worker", nginx, udp=True),
-        Subject("docker-proxy", "Docker's userland proxy", docker_proxy),
+        Subject("docker-proxy", "Docker's userland proxy", docker_proxy, idle_connections=3_000),
         Subject("socat", "socat, a process a connection", socat, idle_connections=1_000),
     )
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.visit import Workload
-from bench.workloads import requests
+from bench.workloads import bulk, datagrams, idle, requests
 
-WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in (requests.WORKLOAD,)}
+WORKLOADS: Mapping[str, Workload] = {
+    workload.name: workload for workload in (requests.WORKLOAD, bulk.WORKLOAD, datagrams.WORKLOAD, idle.WORKLOAD)
+}

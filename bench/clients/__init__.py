@@ -1,0 +1,1 @@
+"""Clients and servers of the measurements; each is a program of its own, started in a namespace."""

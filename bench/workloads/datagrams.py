@@ -1,0 +1,32 @@
+"""UDP datagrams of 64 bytes, as fast as iperf3 sends them: how many a second arrive, and how many are lost on the way.
+
+The sender never waits, so that on two cores it takes time from whoever forwards; what counts is what arrives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from bench.machine import settle
+from bench.subjects import IPERF, SUBJECTS, Subject
+from bench.visit import Effort, Figure, Meter, Workload, at_work
+
+
+def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+    """Datagrams delivered a second, the share that was lost, and the machine's CPU per datagram delivered."""
+    with at_work(subject) as (scene, running):
+        settle()
+        with Meter() as meter:
+            text = scene.client.run(
+                *("iperf3", "--client", running.address, "--port", str(IPERF), "--json", "--udp", "--length", "64"),
+                *("--bitrate", "0", "--time", f"{max(1, effort.bulk):.0f}"),
+            )
+        total = json.loads(text)["end"]["sum"]
+        arrived = total["packets"] - total["lost_packets"]
+        yield Figure("udp", "rate", "datagrams/s", arrived / total["seconds"])
+        yield Figure("udp", "lost", "%", total["lost_percent"])
+        yield Figure("udp", "cpu", "µs/datagram", 1e6 * meter.busy / arrived)
+
+
+WORKLOAD = Workload("udp", tuple(name for name, subject in SUBJECTS.items() if subject.udp), measure)
