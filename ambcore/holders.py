@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 
 from ambcore.model import Address, Instance
 
@@ -84,13 +84,17 @@ def _differing(
     before: tuple[Instance, ...], after: tuple[Instance, ...]
 ) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
     """Both without the part that they share at the start and at the end, and without what is the same object."""
-    start = _same(zip(before, after, strict=False))
-    end = _same(zip(reversed(before[start:]), reversed(after[start:]), strict=False))
-    before, after = before[start : len(before) - end], after[start : len(after) - end]
+    start = _shared(before, after)
+    before, after = before[start:], after[start:]
+    end = _shared(before[::-1], after[::-1])
+    before, after = before[: len(before) - end], after[: len(after) - end]
+    if not before or not after:
+        return before, after
     old, new = set(map(id, before)), set(map(id, after))
     return tuple(item for item in before if id(item) not in new), tuple(item for item in after if id(item) not in old)
 
 
-def _same(pairs: Iterator[tuple[Instance, Instance]]) -> int:
-    """How many pairs are the same object, up to the first that is not."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
+def _shared(before: tuple[Instance, ...], after: tuple[Instance, ...]) -> int:
+    """The length of the start at which both hold the same objects."""
+    same = enumerate(map(operator.is_, before, after))
+    return next((index for index, yes in same if not yes), min(len(before), len(after)))

@@ -25,12 +25,13 @@ from ambnet.tcpcheck import knock
 log = logging.getLogger("health")
 
 RATE = 25  # checks a second of the round
-URGENT_RATE, URGENT_BURST = 100, 25  # checks a second outside the round
+URGENT_RATE, URGENT_BURST = 100, 25  # checks a second outside the round: suspects first, then new ones, then the down
 AT_ONCE, URGENT_AT_ONCE = 96, 80  # checks under way: a burst, and both rates for the half second of a dark instance
 
 # Waking up costs more than a check, 100 us against 60 on a virtual machine with cold caches. So the round goes in
 # beats: 20 to a round, but one a second at least.
 BEATS, LONGEST_BEAT = 20, 1.0
+GATHER = 0.1  # seconds for which those outside the round gather while they are too many; a burst covers it
 LAZY = 0.02  # seconds that anything else waits for a beat, to share its turn
 
 SAY_AGAIN = 60.0  # seconds between two complaints about this machine
@@ -172,7 +173,8 @@ class HealthChecks:
         if now < self._round_due():
             return
         spacing = self._stretched() / len(self._holders)
-        self._last = max(self._last, now - 2 * self._beat_length() - spacing)  # a little lateness is made good
+        if self._last < now - spacing - 2 * self._beat_length():  # a little lateness is made good, more is not
+            self._last = now - spacing
         self._beat = now
         while self._last + spacing <= now and len(self._under_way) < AT_ONCE:
             address = self._next_of_round()
@@ -274,7 +276,7 @@ class HealthChecks:
         due = min(looks, default=math.inf)
         if len(self._under_way) < URGENT_AT_ONCE:
             urgent = -math.inf if self._new else min(self._suspects.next_due(), self._down.next_due())
-            due = min(due, max(urgent, self._pace.ready()))
+            due = min(due, max(urgent, self._pace.ready() + GATHER))
         if len(self._under_way) < AT_ONCE:
             beat = self._round_due()
             due = beat if beat <= due + LAZY else due
