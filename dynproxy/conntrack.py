@@ -35,17 +35,30 @@ GOING_ON = {ESTABLISHED, FIN_WAIT, CLOSE_WAIT}  # half-closed ones still carry b
 
 U32 = struct.Struct("!L")
 U16 = struct.Struct("!H")
+U8 = struct.Struct("B")
 DOING = "connection tracking"
 
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """The connections meant: `mark & mask` is one of `marks`. `family` is AF_INET or AF_INET6, `protocol` IPPROTO_…"""
+    """The connections meant: `mark & mask` is one of `marks`. `family` is AF_INET or AF_INET6, `protocol` IPPROTO_…
+
+    `ports` are those the clients came to: another proxy in this network namespace may use the same marks for its own.
+    """
 
     family: int
     marks: frozenset[int]
     mask: int
     protocol: int | None = None
+    ports: frozenset[int] | None = None
+
+    def means(self, flow: Flow) -> bool:
+        """Whether this is one of them."""
+        return (
+            flow.mark & self.mask in self.marks
+            and self.protocol in {None, flow.protocol}
+            and (self.ports is None or flow.original.destination_port in self.ports)
+        )
 
 
 class Ends(NamedTuple):
@@ -109,7 +122,7 @@ def flows(which: Which) -> Iterator[Flow]:
                 flow = decode(data, start, end)
             except (ValueError, struct.error) as error:
                 raise NetlinkError(DOING, f"an entry cannot be read: {error}") from error
-            if flow.mark & which.mask in which.marks and which.protocol in {None, flow.protocol}:
+            if which.means(flow):
                 yield flow
 
 
@@ -188,7 +201,7 @@ def _tcp_state(data: bytes, start: int, end: int) -> int | None:
         if kind == PROTOINFO_TCP:
             for inner, at, _ in attributes(data, first, last):
                 if inner == PROTOINFO_TCP_STATE:
-                    return data[at]
+                    return int(U8.unpack_from(data, at)[0])
     return None
 
 
@@ -203,7 +216,7 @@ def _tuple(data: bytes) -> tuple[int, Ends]:
             elif kind == TUPLE_IP and inner in DESTINATIONS:
                 destination = _address(data[at:end])
             elif kind == TUPLE_PROTO and inner == PROTO_NUM:
-                protocol = data[at]
+                (protocol,) = U8.unpack_from(data, at)
             elif kind == TUPLE_PROTO and inner == PROTO_SRC_PORT:
                 (source_port,) = U16.unpack_from(data, at)
             elif kind == TUPLE_PROTO and inner == PROTO_DST_PORT:

@@ -101,13 +101,13 @@ class Nft:
                 raise NftError(Trouble.TIMED_OUT, f"killed after {patience:g} s") from error
             finally:
                 _bury(process)
+            said = printed.written()
+            if len(said) >= LONGEST:
+                raise NftError(Trouble.ODD, f"a listing of more than {LONGEST >> 20} MiB")
             if process.returncode < 0:
                 raise NftError(Trouble.CRASHED, _signal(-process.returncode))
             if process.returncode:
                 raise NftError(Trouble.REFUSED, first_line(complained.written()) or f"exit code {process.returncode}")
-            said = printed.written()
-            if len(said) >= LONGEST:
-                raise NftError(Trouble.ODD, f"a listing of more than {LONGEST >> 20} MiB")
             return said
 
     def _start(self, options: Sequence[str], *streams: _Memory) -> subprocess.Popen[bytes]:
@@ -207,7 +207,7 @@ def items(said: bytes) -> list[Item]:
     found: list[Item] = []
     try:
         text, position = said.decode().strip(), 0
-        while position < len(text):
+        while not position or position < len(text):  # no document at all is not an empty one
             document, end = DECODER.raw_decode(text, position)
             found += _of_document(document)
             position = BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
