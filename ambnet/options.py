@@ -47,9 +47,10 @@ def positional(name: str, *, help: str, parse: Callable[[str], Any] = str, requi
     return dataclasses.field(metadata=spec) if required else dataclasses.field(default=None, metadata=spec)
 
 
-def positionals(name: str, *, help: str) -> Any:  # noqa: A002
-    """A field for all remaining arguments, as a tuple of at least one text."""
-    return dataclasses.field(metadata={"name": name, "help": help, "parse": str, "nargs": "+"})
+def positionals(name: str, *, help: str, required: bool = True) -> Any:  # noqa: A002
+    """A field for all remaining arguments, as a tuple of texts, at least one if `required`."""
+    spec = {"name": name, "help": help, "parse": str, "nargs": "+" if required else "*"}
+    return dataclasses.field(metadata=spec)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,7 +131,7 @@ def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, s
             values[field.name] = field.default
         elif spec.get("switch"):
             values[field.name] = text
-        elif spec.get("nargs") == "+":
+        elif spec.get("nargs") in ("+", "*"):
             values[field.name] = tuple(text)
         else:
             values[field.name] = _parsed(spec["parse"], text, said_by)

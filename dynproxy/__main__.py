@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from ambnet.daemon import Life, run
 from ambnet.log import start_logging
 from ambnet.options import exit_on_config_error
+from dynproxy.cleanup import clean_up
 from dynproxy.config import PROG, read
 from dynproxy.proxy import proxy
 
@@ -17,6 +19,8 @@ def main() -> int:
     def start() -> int:
         settings = read()
         start_logging(settings.log_level)
+        if settings.cleanup:
+            return asyncio.run(clean_up())
 
         async def story(life: Life) -> int:
             return await proxy(settings, life)

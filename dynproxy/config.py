@@ -13,7 +13,7 @@ from ambcore.picker import POLICIES
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
 from ambnet.log import LogOptions
-from ambnet.options import choice, count, option, positionals, read_settings, seconds
+from ambnet.options import choice, count, option, positionals, read_settings, seconds, switch
 from ambnet.relay.options import RelayOptions
 
 PROG = "dynproxy"
@@ -95,7 +95,9 @@ def _front(service: str, port: str) -> Front:
 class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
     """Everything an operator can choose; durations in seconds."""
 
-    services: tuple[str, ...] = positionals("SERVICE PORT", help="what to listen for; also SERVICE:PORT, several times")
+    services: tuple[str, ...] = positionals(
+        "SERVICE PORT", help="what to listen for; also SERVICE:PORT, several times", required=False
+    )
     listen: str | None = option(
         "--listen",
         default=None,
@@ -108,8 +110,8 @@ class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
     plane: str = option(
         "--plane",
         default="auto",
-        help="who carries the bytes: auto or relay",
-        parse=choice("auto", "relay"),
+        help="who carries the bytes: kernel (nftables), relay (this program), or auto: the kernel where it can",
+        parse=choice("auto", "kernel", "relay"),
         env=["AMB_PLANE"],
     )
     policy: str = option(
@@ -151,6 +153,13 @@ class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
         env=["AMB_DRAIN"],
         metavar="SECONDS",
     )
+    on_exit: str = option(
+        "--on-exit",
+        default="auto",
+        help="the kernel's rules on SIGTERM: keep, remove, or auto: remove if dynproxy is a container's first process",
+        parse=choice("auto", "keep", "remove"),
+        env=["AMB_ON_EXIT"],
+    )
     instances_in: tuple[IPNetwork, ...] = option(
         "--instances-in",
         default=(),
@@ -184,6 +193,8 @@ class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
         metavar="SECONDS",
     )
 
+    cleanup: bool = switch("--cleanup", help="remove every rule that a dynproxy ever left in this kernel, and leave")
+
     @property
     def fronts(self) -> tuple[Front, ...]:
         """What to listen for; raises ConfigError."""
@@ -193,5 +204,9 @@ class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
 def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings of this run; raises ConfigError naming the option that is wrong."""
     settings = read_settings(Settings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ)
+    if settings.cleanup:
+        return settings
+    if not settings.services:
+        raise ConfigError("SERVICE PORT", "missing")
     parse_fronts(settings.services)
     return settings

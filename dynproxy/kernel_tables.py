@@ -7,18 +7,17 @@ one that failed, or when somebody else changed a table, nothing is sure any more
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from ambcore.backoff import backoff
-from ambcore.model import Address, Protocol
+from ambcore.model import Address
 from dynproxy import adopted
+from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
 from dynproxy.generation import generation
 from dynproxy.nft import Nft, NftError
@@ -26,7 +25,7 @@ from dynproxy.ruleset import (
     NOBODY,
     Port,
     Ruleset,
-    are_rivals,
+    addresses_of,
     change,
     mark,
     removal,
@@ -69,15 +68,17 @@ class KernelTables:
     """Use: `adopt` once, `run` beside everything else, `want` as often as it changes, `look` now and then.
 
     `failures` counts transactions that failed, `repairs` what others broke. `error` says why the last one failed and
-    is None after one that worked. `packets` and `bytes` are sums by counter, since this process began.
+    is None after one that worked. `packets` and `bytes` are sums by counter, since this process began. `on_release` is
+    called with the addresses that get no new connections any more, once that is so.
     """
 
     def __init__(self, nft: Nft, families: Sequence[str], listen: str | None, ports: Iterable[Port]) -> None:
         self._nft = nft
         self._ports = tuple(sorted(ports))
-        name = table_name(listen, (port.number for port in self._ports))
-        self._tables = {family: self._unknown(Ruleset(family, name, listen)) for family in families}
-        self._rivals: list[str] = []
+        self._listen = listen
+        self._name = table_name(listen, (port.number for port in self._ports))
+        self._tables = {family: self._unknown(Ruleset(family, self._name, listen)) for family in families}
+        self._rivals = ""  # the text that removes them
         self._changed = asyncio.Event()
         self._progress = asyncio.Condition()
         self._access = asyncio.Lock()
@@ -85,12 +86,18 @@ class KernelTables:
         self._generation: int | None = None
         self.failures = self.transactions = self.repairs = 0
         self.error: str | None = None
+        self.on_release: Callable[[str, Port, frozenset[Address]], None] = lambda *_: None
         self.packets: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
     def _unknown(self, rules: Ruleset) -> _Table:
         held = replace(rules, fronts=dict.fromkeys(self._ports, NOBODY))
         return _Table(held, Numbers(held))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables as nft names them."""
+        return tuple(f"{family} {table.held.table}" for family, table in self._tables.items())
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -118,21 +125,9 @@ class KernelTables:
             table.held = replace(rules, fronts=kept, endpoints=endpoints)
             table.numbers = Numbers(table.held)
             table.sure = held == table.held
-        self._rivals = await self._find_rivals()
+        numbers = {port.number for port in self._ports}
+        self._rivals = await forgotten_tables(self._nft, self._listen, numbers, but=self._name)
         return sum(len(table.held.endpoints) for table in self._tables.values())
-
-    async def _find_rivals(self) -> list[str]:
-        """The removal of tables of a former self that hold one of our ports: whoever listens there is us now."""
-        found = []
-        for family, name in adopted.tables(await self._nft.read("list tables")):
-            table = self._tables.get(family)
-            if table and are_rivals(name, table.held.table):
-                sets = [f"list set {family} {name} {protocol.value}_ports" for protocol in Protocol]
-                with contextlib.suppress(NftError):
-                    if adopted.numbers(await self._nft.read(*sets)) & {port.number for port in self._ports}:
-                        log.info("table %s %s held one of our ports, it goes", family, name)
-                        found.append(removal(family, name))
-        return found
 
     def want(self, wants: Mapping[str, Wants]) -> int:
         """Make these, by family, what the ports named in them shall do; returns a ticket for `settled`."""
@@ -157,15 +152,17 @@ class KernelTables:
         """Free the numbers of endpoints that are gone and have no connection any more."""
         self._tables[family].numbers.forget(port, addresses)
 
+    def serves(self, family: str, port: Port) -> bool:
+        """Whether the kernel takes new connections of this port."""
+        return bool(self._tables[family].held.fronts[port].slots)
+
     def held(self, family: str, port: Port) -> frozenset[Address]:
         """The addresses that the kernel sends new connections of this port to."""
-        rules = self._tables[family].held
-        return frozenset(rules.endpoints[number] for number in rules.fronts[port].ring)
+        return addresses_of(self._tables[family].held, port)
 
-    def refusing(self, port: Port) -> frozenset[Address]:
+    def refusing(self, family: str, port: Port) -> frozenset[Address]:
         """The addresses that refused lately, as of the last look."""
-        every = (table.refusing for table in self._tables.values())
-        return frozenset(address for at, address in chain.from_iterable(every) if at == port)
+        return frozenset(address for at, address in self._tables[family].refusing if at == port)
 
     async def run(self) -> None:
         """Endless: write what is wanted."""
@@ -192,7 +189,7 @@ class KernelTables:
         tables = self._tables.values()
         taken = [table.take() for table in tables]
         plans = [planned(table.held, wants, table.numbers) for table, wants in zip(tables, taken, strict=True)]
-        text = "".join(self._rivals) + "".join(map(_transaction, tables, plans))
+        text = self._rivals + "".join(map(_transaction, tables, plans))
         before = generation()
         try:
             if text:
@@ -204,15 +201,18 @@ class KernelTables:
             self._doubt(f"a transaction failed: {error}")
             return
         self.transactions += bool(text)
-        self._rivals = []
+        self._rivals = ""
         if text:
             after = generation()
             self._generation = after if before is not None and after == before + 1 else None
         if self.error is not None:
             log.info("the kernel's rules are as they shall be again")
         self.error = None
-        for table, plan in zip(tables, plans, strict=True):
-            table.held, table.sure, table.ours = plan, True, True
+        for table, plan, wants in zip(tables, plans, taken, strict=True):
+            held, table.held, table.sure, table.ours = table.held, plan, True, True
+            for port in wants:
+                if released := addresses_of(held, port) - addresses_of(plan, port):
+                    self.on_release(plan.family, port, released)
 
     def _doubt(self, why: str) -> None:
         """Nothing is sure any more; the next transaction replaces everything."""

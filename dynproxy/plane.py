@@ -1,13 +1,13 @@
 """The data plane's interface: what a control plane may ask of whatever carries the bytes.
 
-Implementations are chosen by name; `relay_plane` works anywhere. A plane serves from the moment it is made:
-until a service's instances are first applied they are unknown, which is not the same as none.
+`relay_plane` works anywhere, `kernel_plane` where the machine lets us, `planes` chooses. A plane serves from the moment
+it is made: until a service's instances are first applied they are unknown, which is not the same as none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ambcore.model import Instance
@@ -15,14 +15,60 @@ from ambnet.relay.protocol import ServiceStats
 
 
 @dataclass(frozen=True, slots=True)
+class KernelTraffic:
+    """What the kernel forwarded for a service since this process began: new connections, packets, bytes.
+
+    In is client to instance. A connection that was refused and went on to another instance counts for each.
+    """
+
+    connections: int = 0
+    packets_in: int = 0
+    packets_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which plane takes a service's new connections now, and why. `refusing` names instances that the kernel passes by
+    because they refused a client within the last seconds.
+    """
+
+    plane: str
+    why: str
+    traffic: KernelTraffic = KernelTraffic()
+    refusing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """How the kernel plane's own work goes. `error` is why the last transaction failed, None if it did not."""
+
+    tables: tuple[str, ...]
+    transactions: int
+    failures: int
+    repairs: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneStats:
-    """One look at a plane. `processes` are the pids of those that carry bytes; `why` says why this plane serves."""
+    """One look at a plane. `processes` are the pids of those that carry bytes; `why` says why this plane serves.
+
+    `serving` has the services that are not simply this plane's, `kernel` is None where there is no kernel plane.
+    """
 
     plane: str
     why: str
     processes: tuple[int, ...]
     healthy: bool
     services: Mapping[str, ServiceStats]
+    serving: Mapping[str, Serving] = field(default_factory=dict)
+    kernel: KernelState | None = None
+
+    def serves(self, service: str) -> Serving:
+        """Who serves this one."""
+        return self.serving.get(service) or Serving(self.plane, self.why)
 
 
 class DataPlane(Protocol):
@@ -38,7 +84,7 @@ class DataPlane(Protocol):
         """
 
     def stats(self) -> PlaneStats:
-        """What was carried so far; at most a second old."""
+        """What was carried so far; a second old, or a few when nobody has asked lately."""
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing new and return when no connection is left, or after `seconds`."""

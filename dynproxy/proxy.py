@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 from ambcore.admission import Admission
 from ambcore.model import Address, parse_ip
@@ -16,8 +15,10 @@ from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
 from dynproxy.config import Front, Settings
+from dynproxy.follow import Follower
+from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
-from dynproxy.relay_plane import relay_plane
+from dynproxy.planes import chosen_plane
 from dynproxy.report import Report
 from dynproxy.sources import EtcdSource
 
@@ -29,15 +30,23 @@ async def proxy(settings: Settings, life: Life) -> int:
     etcd_config = settings.etcd_config()
     reader = Reader(settings.prefix, Admission(settings.instances_in, own_listeners(settings)))
     async with contextlib.AsyncExitStack() as stack:
-        plane = await stack.enter_async_context(relay_plane(settings))
+        followers: dict[str, Follower] = {}
+        health = HealthChecks(
+            settings.check_interval,
+            settings.check_timeout,
+            lambda service, _: followers[service].health_changed(),
+        )
+        plane = await stack.enter_async_context(chosen_plane(settings, health.soon))
         etcd = await stack.enter_async_context(Etcd(etcd_config))
         names = sorted({front.service for front in settings.fronts})
         sources = [EtcdSource(etcd, name, reader, relist=settings.relist) for name in names]
         for source in sources:
             await stack.enter_async_context(source.watch)
-        report = Report(settings, etcd, sources, plane, life)
+        followers |= {source.service: Follower(source, health, plane) for source in sources}
+        report = Report(settings, etcd, sources, plane, health, life)
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
-        await stack.enter_async_context(background(*(follower(source, plane) for source in sources)))
+        jobs = [job for each in followers.values() for job in (each.follow_records, each.follow_health)]
+        await stack.enter_async_context(background(health.run, *jobs))
         log.info("listening for %s", ", ".join(map(_front_text, settings.fronts)))
         await life.unless_stopping(first_lists(sources))
         if not life.stopping.is_set():
@@ -52,16 +61,6 @@ def own_listeners(settings: Settings) -> frozenset[Address]:
     listen = parse_ip(settings.listen or "::")
     hosts = local_addresses() if listen.is_unspecified else {listen}
     return frozenset(Address(str(host), front.port) for host in hosts for front in settings.fronts)
-
-
-def follower(source: EtcdSource, plane: DataPlane) -> Callable[[], Awaitable[None]]:
-    """The endless job that carries a source's snapshots to the plane."""
-
-    async def follow() -> None:
-        async for instances in source.snapshots():
-            await plane.apply(source.service, instances)
-
-    return follow
 
 
 async def first_lists(sources: list[EtcdSource]) -> None:

@@ -42,7 +42,8 @@ RESTART = (0.05, 5.0)  # seconds before a worker is replaced: first and longest
 class RelayPlane:
     """A DataPlane in user space. Use `relay_plane`."""
 
-    def __init__(self, settings: Settings, listeners: Mapping[str, list[socket.socket]]) -> None:
+    def __init__(self, settings: Settings, listeners: Mapping[str, list[socket.socket]], why: str) -> None:
+        self._why = why
         self._listeners = listeners
         self._configure = _configuration(settings, listeners)
         self._workers = [Worker(self._on_word) for _ in range(settings.workers)]
@@ -68,7 +69,7 @@ class RelayPlane:
         """The sum over all workers, those that died included; see DataPlane."""
         return PlaneStats(
             plane="relay",
-            why="this version has no other plane",
+            why=self._why,
             processes=tuple(worker.pid for worker in self._workers if worker.ready),
             healthy=self._draining or all(worker.ready for worker in self._workers),
             services=total([*self._past, *(worker.stats for worker in self._workers)]),
@@ -179,8 +180,8 @@ class RelayPlane:
 
 
 @contextlib.asynccontextmanager
-async def relay_plane(settings: Settings) -> AsyncIterator[RelayPlane]:
-    """A running relay plane. Raises ConfigError when a port cannot be had."""
+async def relay_plane(settings: Settings, why: str = "it works anywhere") -> AsyncIterator[RelayPlane]:
+    """A running relay plane; `why` says why it is this one. Raises ConfigError when a port cannot be had."""
     listeners: dict[str, list[socket.socket]] = {}
     for front in settings.fronts:
         try:
@@ -188,7 +189,7 @@ async def relay_plane(settings: Settings) -> AsyncIterator[RelayPlane]:
         except OSError as error:
             where = join_host_port(settings.listen or "*", front.port)
             raise ConfigError("PORT", f"{where}: {error.strerror}") from error
-    plane = RelayPlane(settings, listeners)
+    plane = RelayPlane(settings, listeners, why)
     await plane.start()
     try:
         async with background(plane.supervise):

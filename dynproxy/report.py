@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ambcore.health import Health, Verdict
 from ambcore.model import Instance
 from ambcore.states import Watch
 from ambnet.daemon import Life
@@ -17,6 +19,7 @@ from ambnet.etcd import Etcd
 from ambnet.http import Admin
 from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.config import Settings
+from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane, PlaneStats
 from dynproxy.sources import EtcdSource
 
@@ -27,13 +30,20 @@ NOTHING = InstanceStats()
 class Report(Collector):
     """Reads the parts it is given whenever it is asked; keeps nothing itself."""
 
-    def __init__(
-        self, settings: Settings, etcd: Etcd, sources: Sequence[EtcdSource], plane: DataPlane, life: Life
+    def __init__(  # noqa: PLR0917 - each part once, in the order in which they are made
+        self,
+        settings: Settings,
+        etcd: Etcd,
+        sources: Sequence[EtcdSource],
+        plane: DataPlane,
+        health: HealthChecks,
+        life: Life,
     ) -> None:
         self._settings = settings
         self._etcd = etcd
         self._sources = sources
         self._plane = plane
+        self._health = health
         self._life = life
 
     def admin(self) -> Admin:
@@ -63,7 +73,12 @@ class Report(Collector):
             "program": "dynproxy",
             "uptime": round(time.monotonic() - self._life.started, 3),
             "ready": self.readiness() is None,
-            "plane": {"name": stats.plane, "why": stats.why, "processes": list(stats.processes)},
+            "plane": {
+                "name": stats.plane,
+                "why": stats.why,
+                "processes": list(stats.processes),
+                "kernel": None if stats.kernel is None else dataclasses.asdict(stats.kernel),
+            },
             "etcd": {
                 "endpoint": self._etcd.endpoint,
                 "connected": self._etcd.connected,
@@ -75,11 +90,16 @@ class Report(Collector):
 
     def _service(self, source: EtcdSource, stats: PlaneStats) -> dict[str, Any]:
         traffic = stats.services.get(source.service, NOBODY)
+        serving = stats.serves(source.service)
+        health = self._health.state(source.service)
         known = frozenset(item.id for item in source.served or ())
         return {
             "name": source.service,
             "ports": [front.port for front in self._settings.fronts if front.service == source.service],
-            "plane": stats.plane,
+            "plane": serving.plane,
+            "plane_why": serving.why,
+            "kernel": dataclasses.asdict(serving.traffic),
+            "check_interval": _rounded(health.interval),
             "policy": self._settings.policy,
             "on_removal": str(self._settings.on_removal),
             "watch": source.watch.state.value,
@@ -89,7 +109,15 @@ class Report(Collector):
             "counters": dict(traffic.counters),
             "instances": None
             if source.served is None
-            else [_instance(item, traffic.instances.get(item.id, NOTHING)) for item in source.served],
+            else [
+                _instance(
+                    item,
+                    traffic.instances.get(item.id, NOTHING),
+                    health.instances.get(item.id),
+                    item.id in serving.refusing,
+                )
+                for item in source.served
+            ],
             "removed": [
                 {"id": name, "connections": gone.connections}
                 for name, gone in traffic.instances.items()
@@ -108,6 +136,8 @@ class Report(Collector):
         yield _gauge("amb_loop_lag_seconds", "Lateness of the control plane's event loop.", {}, self._life.loop_lag)
         yield from self._view_metrics()
         yield from self._traffic_metrics(stats)
+        yield from self._kernel_metrics(stats)
+        yield from self._health_metrics()
 
     def _view_metrics(self) -> Iterator[Metric]:
         labels = ["service"]
@@ -127,6 +157,41 @@ class Report(Collector):
                 refused.add_metric([name, reason], count)
             drift.add_metric([name], source.watch.drift_total)
         yield from (age, watching, known, refused, drift)
+
+    def _health_metrics(self) -> Iterator[Metric]:
+        checks = CounterMetricFamily("amb_health_checks", "Checks by result.", labels=["result"])
+        for verdict in Verdict:
+            checks.add_metric([verdict.value], self._health.results[verdict])
+        down = GaugeMetricFamily("amb_instances_down", "Instances that do not answer checks.", labels=["service"])
+        for source in self._sources:
+            down.add_metric([source.service], len(self._health.unhealthy(source.service)))
+        yield from (checks, down)
+
+    def _kernel_metrics(self, stats: PlaneStats) -> Iterator[Metric]:
+        labels = ["service", "direction"]
+        serving = GaugeMetricFamily("amb_plane_info", "1 for the plane that serves.", labels=["service", "plane"])
+        new = CounterMetricFamily("amb_kernel_connections", "Connections the kernel took.", labels=["service"])
+        packets = CounterMetricFamily("amb_kernel_packets", "Packets the kernel forwarded.", labels=labels)
+        size = CounterMetricFamily("amb_kernel_bytes", "Bytes the kernel forwarded, with headers.", labels=labels)
+        for source in self._sources:
+            name, state = source.service, stats.serves(source.service)
+            serving.add_metric([name, state.plane], 1)
+            if stats.kernel is not None:
+                new.add_metric([name], state.traffic.connections)
+                for way in ("in", "out"):
+                    packets.add_metric([name, way], getattr(state.traffic, f"packets_{way}"))
+                    size.add_metric([name, way], getattr(state.traffic, f"bytes_{way}"))
+        yield serving
+        if stats.kernel is None:
+            return
+        yield from (new, packets, size)
+        events = CounterMetricFamily("amb_kernel_transactions", "Rule changes by outcome.", labels=["outcome"])
+        events.add_metric(["done"], stats.kernel.transactions)
+        events.add_metric(["failed"], stats.kernel.failures)
+        yield events
+        repairs = CounterMetricFamily("amb_kernel_repairs", "Times that others had changed our rules.")
+        repairs.add_metric([], stats.kernel.repairs)
+        yield repairs
 
     @staticmethod
     def _traffic_metrics(stats: PlaneStats) -> Iterator[Metric]:
@@ -150,11 +215,15 @@ class Report(Collector):
         yield from (parked, events, open_now, total, failures, carried)
 
 
-def _instance(instance: Instance, traffic: InstanceStats) -> dict[str, Any]:
+def _instance(instance: Instance, traffic: InstanceStats, health: Health | None, refusing: bool) -> dict[str, Any]:
+    ejected = traffic.ejected or refusing or (health is not None and health.down)
     return {
         "id": instance.id,
         "address": str(instance.address),
-        "state": "ejected" if traffic.ejected else instance.readiness.value,
+        "protocol": instance.protocol.value,
+        "state": "ejected" if ejected else instance.readiness.value,
+        "refusing": refusing,
+        "check": None if health is None else {"state": health.state.value, "seconds": health.took, "why": health.why},
         "weight": instance.weight,
         "owner": instance.owner,
         "connections": traffic.connections,

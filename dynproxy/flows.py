@@ -1,0 +1,106 @@
+"""What becomes of connections that the kernel forwards to an instance that goes, or does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+
+from ambcore.model import Protocol
+from ambnet.daemon import cancel
+from dynproxy import conntrack
+from dynproxy.conntrack import Which
+from dynproxy.netlink import NetlinkError
+from dynproxy.ruleset import SIGNATURE, SIGNATURE_MASK, Port
+
+log = logging.getLogger("kernel")
+
+FAMILIES = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
+PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
+POLL = 0.5  # seconds between two looks at whether all have ended
+WHOLE_MARK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Those:
+    """Connections of a port to the endpoints with these marks."""
+
+    family: str
+    port: Port
+    marks: frozenset[int]
+
+    @property
+    def which(self) -> Which:
+        """The same in connection tracking's words."""
+        return Which(
+            FAMILIES[self.family],
+            self.marks,
+            WHOLE_MARK,
+            PROTOCOLS[self.port.protocol],
+            frozenset({self.port.number}),
+        )
+
+
+class Flows:
+    """Ends and forgets connections. `cut` counts those that were ended, `errors` what the kernel refused to do."""
+
+    def __init__(self) -> None:
+        self._chores: set[asyncio.Task[None]] = set()
+        self.cut = 0
+        self.errors = 0
+
+    async def forget_unanswered(self, those: Those) -> None:
+        """Forget attempts that nobody answered: the client's next packet is balanced anew. Raises NetlinkError."""
+        if those.marks:
+            await conntrack.delete_unanswered(those.which)
+
+    async def end(self, those: Those) -> None:
+        """Cut these. Raises NetlinkError."""
+        if those.marks:
+            self.cut += await conntrack.delete_all(those.which)
+
+    async def ended(self, families: Iterable[str], ports: frozenset[int], seconds: float) -> int:
+        """Wait until no TCP connection to our endpoints goes on, or for so long, and cut the rest; how many these were.
+
+        Without a word from the kernel there is nothing to wait for.
+        """
+        tcp = [
+            Which(FAMILIES[family], frozenset({SIGNATURE}), SIGNATURE_MASK, socket.IPPROTO_TCP, ports)
+            for family in families
+        ]
+        deadline = time.monotonic() + seconds
+        try:
+            while any([await conntrack.count(which, established=True) for which in tcp]):
+                if time.monotonic() >= deadline:
+                    break
+                await asyncio.sleep(POLL)  # the kernel has no event for it that would not come for every connection
+            cut = sum([await conntrack.delete_all(which) for which in tcp])
+        except NetlinkError as error:
+            self._failed(error)
+            return 0
+        self.cut += cut
+        return cut
+
+    def beside(self, work: Coroutine[None, None, None]) -> None:
+        """Do this beside everything else; a NetlinkError is logged and counted."""
+
+        async def chore() -> None:
+            try:
+                await work
+            except NetlinkError as error:
+                self._failed(error)
+
+        task = asyncio.create_task(chore())
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    def _failed(self, error: NetlinkError) -> None:
+        self.errors += 1
+        log.error("connections stay as they are: %s", error)
+
+    async def aclose(self) -> None:
+        """Leave undone what is not done."""
+        await cancel(*self._chores)

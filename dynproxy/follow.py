@@ -1,0 +1,46 @@
+"""One service followed: its records and its instances' health go to the plane, whichever changes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ambcore.model import Instance
+from dynproxy.health import HealthChecks
+from dynproxy.plane import DataPlane
+from dynproxy.sources import EtcdSource
+
+
+class Follower:
+    """Carries a source's snapshots to the plane, and the checks' findings with them."""
+
+    def __init__(self, source: EtcdSource, health: HealthChecks, plane: DataPlane) -> None:
+        self.source = source
+        self._health = health
+        self._plane = plane
+        self._instances: tuple[Instance, ...] = ()
+        self._health_changed = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+
+    def health_changed(self) -> None:
+        """Note that the set of unhealthy instances is another."""
+        self._health_changed.set()
+
+    async def follow_records(self) -> None:
+        """Endless: every snapshot."""
+        async for instances in self.source.snapshots():
+            self._instances = instances
+            self._health.watch(self.source.service, instances)
+            await self._apply()
+
+    async def follow_health(self) -> None:
+        """Endless: every finding, once the instances are known."""
+        await self.source.known.wait()
+        while True:
+            await self._health_changed.wait()
+            await self._apply()
+
+    async def _apply(self) -> None:
+        async with self._one_at_a_time:
+            self._health_changed.clear()
+            service = self.source.service
+            await self._plane.apply(service, self._instances, self._health.unhealthy(service))

@@ -1,0 +1,224 @@
+"""The kernel plane: nftables forwards, the relay listens beside it for what the kernel does not take.
+
+Not one byte passes through a process of ours. The rules stay when this process dies, is killed or is replaced; the next
+one goes on from what it finds. The relay takes whom no rule takes: clients on this machine's own loopback, clients of a
+service without a live instance, which wait there, and everybody when rules cannot be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from ambcore.model import Address, Instance, Protocol
+from ambnet.daemon import background
+from dynproxy.config import Settings
+from dynproxy.endpoints import Want
+from dynproxy.flows import Flows, Those
+from dynproxy.kernel_tables import KernelTables
+from dynproxy.nft import Nft, NftError
+from dynproxy.plane import DataPlane, KernelState, KernelTraffic, PlaneStats, Serving
+from dynproxy.probe import Probe
+from dynproxy.ruleset import Port
+
+log = logging.getLogger("kernel")
+
+LOOK, LOOK_LIVELY = 4.0, 1.0  # seconds between two looks at the kernel; the shorter while somebody asks for figures
+LIVELY_FOR = 10.0
+
+Place = tuple[str, Port]  # an address family and a port of ours
+
+
+class KernelPlane:
+    """A DataPlane in the kernel, with another, the relay, beside it. Use `kernel_plane`.
+
+    `suspect` is called with every address that refused a client.
+    """
+
+    def __init__(
+        self, settings: Settings, relay: DataPlane, tables: KernelTables, why: str, suspect: Callable[[Address], None]
+    ) -> None:
+        self._settings = settings
+        self._relay = relay
+        self._tables = tables
+        self._why = why
+        self._suspect = suspect
+        self._flows = Flows()
+        self._instances: dict[str, tuple[Instance, ...]] = {}
+        self._members: dict[Place, frozenset[Address]] = {}
+        self._asked = 0.0
+        self._services = {front.port: front.service for front in settings.fronts}
+        self._places: dict[str, list[Place]] = {service: [] for service in self._services.values()}
+        for family, port in itertools.product(tables.families, ports(settings)):
+            self._places[self._services[port.number]].append((family, port))
+
+    async def apply(
+        self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
+    ) -> None:
+        """Tell the relay, and have the kernel's rules written; see DataPlane. Returns even if they cannot be."""
+        self._instances[service] = instances
+        wants: dict[str, dict[Port, Want]] = {}
+        for family, port in self._places[service]:
+            targets = {
+                item.address: item.weight
+                for item in _members(instances, family, port)
+                if item.takes_new and item.id not in unhealthy
+            }
+            wants.setdefault(family, {})[port] = Want(self._settings.policy, targets)
+        ticket = self._tables.want(wants)
+        await asyncio.gather(self._relay.apply(service, instances, unhealthy), self._tables.settled(ticket))
+        for place in self._places[service]:
+            members = frozenset(item.address for item in _members(instances, *place))
+            gone = self._members.get(place, frozenset()) - members
+            self._members[place] = members
+            if gone:
+                self._follow_removal(place, gone)
+
+    def _follow_removal(self, place: Place, gone: frozenset[Address]) -> None:
+        """End the connections of instances that are gone, as `--on-removal` says; datagrams move on at once."""
+        seconds = self._settings.on_removal.seconds
+        if place[1].protocol is Protocol.UDP:
+            seconds = 0 if self._members[place] else None  # they stay where there is nowhere to go on to
+        if seconds is None:
+            self._tables.forget(*place, gone)
+        else:
+            self._flows.beside(self._end(place, gone, seconds))
+
+    async def _end(self, place: Place, gone: frozenset[Address], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        gone -= self._members[place]
+        await self._flows.end(self._those(place, gone))
+        self._tables.forget(*place, gone)
+
+    def released(self, family: str, port: Port, addresses: frozenset[Address]) -> None:
+        """The kernel sends nobody there any more: whoever still waits for an answer is to be balanced anew."""
+        instances = self._instances.get(self._services[port.number], ())
+        finishing = {item.address for item in instances if not item.takes_new}
+        if lost := addresses - finishing:
+            self._flows.beside(self._flows.forget_unanswered(self._those((family, port), lost)))
+
+    def _those(self, place: Place, addresses: Iterable[Address]) -> Those:
+        return Those(*place, self._tables.marks(*place, addresses))
+
+    def stats(self) -> PlaneStats:
+        """The relay's figures and the kernel's; see DataPlane."""
+        self._asked = time.monotonic()
+        relay = self._relay.stats()
+        tables = self._tables
+        return PlaneStats(
+            plane="kernel",
+            why=self._why,
+            processes=relay.processes,
+            healthy=relay.healthy,
+            services=relay.services,
+            serving={service: self._serving(service) for service in self._places},
+            kernel=KernelState(tables.names, tables.transactions, tables.failures, tables.repairs, tables.error),
+        )
+
+    def _serving(self, service: str) -> Serving:
+        instances = self._instances.get(service)
+        places = self._places[service]
+        taking = {family for family, port in places if self._tables.serves(family, port)}
+        traffic = self._traffic(service)
+        if not taking:
+            why = "not known yet: clients wait" if instances is None else "no instance takes clients: they wait"
+            return Serving("relay", why, traffic)
+        refusing = {address for place in places for address in self._tables.refusing(*place)}
+        names = frozenset(item.id for item in instances or () if item.address in refusing)
+        without = [name for family, name in FAMILY_NAMES.items() if family not in taking]
+        why = self._why + "".join(f"; no instance for {name} clients, the relay serves them" for name in without)
+        if self._tables.error is not None:
+            why += f"; as it was: {self._tables.error}"
+        return Serving("kernel", why, traffic, names)
+
+    def _traffic(self, service: str) -> KernelTraffic:
+        stems = {port.name for _, port in self._places[service]}
+        packets, size = self._tables.packets, self._tables.bytes
+        return KernelTraffic(
+            connections=sum(packets[f"{stem}_new"] for stem in stems),
+            packets_in=sum(packets[f"{stem}_in"] for stem in stems),
+            packets_out=sum(packets[f"{stem}_out"] for stem in stems),
+            bytes_in=sum(size[f"{stem}_in"] for stem in stems),
+            bytes_out=sum(size[f"{stem}_out"] for stem in stems),
+        )
+
+    async def watch_kernel(self) -> None:
+        """Endless: take up what the kernel knows, and see that the rules are still ours."""
+        while True:
+            lively = time.monotonic() - self._asked < LIVELY_FOR
+            await asyncio.sleep(LOOK_LIVELY if lively else LOOK)
+            await self._tables.look()
+            for place in itertools.chain.from_iterable(self._places.values()):
+                refusing = self._tables.refusing(*place)
+                if refusing and place[1].protocol is Protocol.UDP:
+                    self._flows.beside(self._flows.forget_unanswered(self._those(place, refusing)))
+                for address in refusing:
+                    self._suspect(address)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the relay's connections end; with `--on-exit remove` the kernel's, too. See DataPlane."""
+        if not _removes(self._settings.on_exit):
+            log.info("the kernel goes on forwarding; `dynproxy --cleanup` would end that")
+            await self._relay.drain(seconds)
+            return
+        await self._tables.withdraw()
+        ended = self._flows.ended(self._tables.families, frozenset(self._services), seconds)
+        _, cut = await asyncio.gather(self._relay.drain(seconds), ended)
+        log.info("connections in the kernel cut: %d", cut)
+        try:
+            await self._tables.remove()
+        except NftError as error:
+            log.error("the kernel's rules stay: %s", error)  # noqa: TRY400 - one line says it all
+
+    async def aclose(self) -> None:
+        """End the relay; the rules stay as they are. See DataPlane."""
+        await self._flows.aclose()
+        await self._relay.aclose()
+
+    def remember(self) -> None:
+        """Take what the kernel was found to serve for what was there before: those that are gone now have departed."""
+        for place in itertools.chain.from_iterable(self._places.values()):
+            self._members[place] = self._tables.held(*place)
+
+
+def _removes(on_exit: str) -> bool:
+    """Whether the rules go with us. A container's network goes with its first process, and so would its connections."""
+    return on_exit == "remove" or (on_exit == "auto" and os.getpid() == 1)
+
+
+FAMILY_NAMES: Mapping[str, str] = {"ip": "IPv4", "ip6": "IPv6"}
+
+
+def ports(settings: Settings) -> list[Port]:
+    """Every port of ours, for either protocol."""
+    return [Port(protocol, front.port) for front in settings.fronts for protocol in Protocol]
+
+
+def _members(instances: Iterable[Instance], family: str, port: Port) -> Iterable[Instance]:
+    """Those that this port's clients of this family can be sent to."""
+    return (
+        item for item in instances if item.protocol is port.protocol and (":" in item.address.host) == (family == "ip6")
+    )
+
+
+@contextlib.asynccontextmanager
+async def kernel_plane(
+    settings: Settings, relay: DataPlane, nft: Nft, probe: Probe, suspect: Callable[[Address], None]
+) -> AsyncIterator[KernelPlane]:
+    """A running kernel plane beside a running relay."""
+    tables = KernelTables(nft, probe.families, settings.listen, ports(settings))
+    plane = KernelPlane(settings, relay, tables, probe.why, suspect)
+    tables.on_release = plane.released
+    if adopted := await tables.adopt():
+        log.info("goes on from %d endpoints that the kernel holds already", adopted)
+    plane.remember()
+    try:
+        async with background(tables.run, plane.watch_kernel):
+            yield plane
+    finally:
+        await plane.aclose()

@@ -1,0 +1,56 @@
+"""Which data plane a dynproxy has, chosen once at its start: the kernel where the machine lets us, the relay always."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from ambcore.errors import ConfigError
+from ambcore.model import Address
+from dynproxy.cleanup import forgotten_tables
+from dynproxy.config import Settings
+from dynproxy.kernel_plane import kernel_plane
+from dynproxy.nft import Nft, NftError
+from dynproxy.plane import DataPlane
+from dynproxy.probe import Probe, probe
+from dynproxy.relay_plane import relay_plane
+from dynproxy.ruleset import DRAWS
+
+log = logging.getLogger("plane")
+
+
+@contextlib.asynccontextmanager
+async def chosen_plane(
+    settings: Settings, suspect: Callable[[Address], None] = lambda _: None
+) -> AsyncIterator[DataPlane]:
+    """The running plane. Raises ConfigError for a kernel that was insisted on and cannot be had, or a port."""
+    nft = Nft()
+    found = await _kernel(settings, nft)
+    if settings.plane == "kernel" and not found.families:
+        raise ConfigError("--plane", f"the kernel cannot: {found.why}")
+    async with contextlib.AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(relay_plane(settings, found.why))
+        if not found.families:
+            await _leave(settings, nft)
+            log.info("the relay serves: %s", found.why)
+            yield relay
+            return
+        yield await stack.enter_async_context(kernel_plane(settings, relay, nft, found, suspect))
+
+
+async def _kernel(settings: Settings, nft: Nft) -> Probe:
+    """What the kernel can do for these settings."""
+    if settings.plane == "relay":
+        return Probe((), "chosen by --plane relay")
+    if settings.policy not in DRAWS:
+        return Probe((), f"{settings.policy} needs to count connections, which the relay does")
+    return await probe(nft, settings.listen)
+
+
+async def _leave(settings: Settings, nft: Nft) -> None:
+    """Take away what a former self left, which would go on forwarding as it was then."""
+    with contextlib.suppress(NftError):  # without the right to see tables there are none of ours
+        if text := await forgotten_tables(nft, settings.listen, {front.port for front in settings.fronts}):
+            await nft.apply(text)
+            log.warning("removed the rules that a dynproxy had left here")
