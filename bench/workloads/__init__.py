@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.visit import Workload
-from bench.workloads import bulk, datagrams, idle, requests
+from bench.workloads import bulk, datagrams, faults, idle, requests
 
-WORKLOADS: Mapping[str, Workload] = {
-    workload.name: workload for workload in (requests.WORKLOAD, bulk.WORKLOAD, datagrams.WORKLOAD, idle.WORKLOAD)
-}
+_ALL = (requests.WORKLOAD, bulk.WORKLOAD, datagrams.WORKLOAD, idle.WORKLOAD, faults.WORKLOAD)
+WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in _ALL}
