@@ -140,7 +140,11 @@ def delete(family: int, entries: Iterable[Flow]) -> int:
 
 
 async def delete_all(which: Which) -> int:
-    """Cut every connection; how many that were. An entry that is made at this very moment may be missed."""
+    """Cut every connection; how many that were. Change the rules first, or the next packet is taken for a new one.
+
+    Either end is reset when it next sends, at once; one that only reads is told nothing. An entry that is made at this
+    very moment may be missed.
+    """
     return await in_thread(partial(_delete_those, which, lambda _: True), "conntrack")
 
 
