@@ -7,6 +7,7 @@ One table per address family holds all of it:
     chain tcp_6379    draws a slot, then asks three maps: slot -> endpoint, endpoint dead?, endpoint -> address
     chain tcp_6379_ring   steps from a dead endpoint to the next live one; when all are dead, on to the relay
     set dead          endpoints that refused lately; the kernel writes it, a few seconds each
+    ct timeout unanswered   forgets a connection without an answer before its client asks again
     chain guard       sees what leaves: counts it, and drops refusals, so that a client only sees its own retransmission
 
 A connection's mark says which endpoint it went to: SIGNATURE, and the endpoint's number in the low bits. Every text is
@@ -26,6 +27,9 @@ SIGNATURE, SIGNATURE_MASK = 0xA3B00000, 0xFFF00000
 MAX_ENDPOINT = 0x000FFFFF
 DEAD_FOR = 5  # seconds an endpoint is passed by after a refusal; with a control process alive its checks take over
 STEPS = 8  # endpoints the ring passes by for one client
+# Seconds after which a SYN without an answer is forgotten: the client sends it again after one (RFC 6298, 2.1), timers are
+# never early, and what is no longer known is balanced anew. So a swallowed SYN costs a second, with nobody's help.
+UNANSWERED = 1
 PREFIX = "ambassador_"  # of every table that is ours
 
 # What a new connection's slot is drawn by: policy -> the expression, for IPv4 and for IPv6. A policy that is not here
@@ -93,6 +97,11 @@ def table_name(listen: str | None, ports: Iterable[int]) -> str:
     return f"{PREFIX}{where}{min(ports)}"
 
 
+def addresses_of(rules: Ruleset, port: Port) -> frozenset[Address]:
+    """Where new connections of a port go."""
+    return frozenset(rules.endpoints[endpoint] for endpoint in rules.fronts[port].slots)
+
+
 def are_rivals(one: str, other: str) -> bool:
     """Whether both names are of tables of ours that could hold one port of one address."""
     if one == other or not one.startswith(PREFIX) or not other.startswith(PREFIX):
@@ -154,6 +163,10 @@ class _Text:
         rules = self.rules
         yield f"add table {self.where}"
         yield f"add set {self.where} dead {{ type mark; size 65536; flags dynamic,timeout; timeout {DEAD_FOR}s; }}"
+        yield (
+            f"add ct timeout {self.where} unanswered "
+            f"{{ protocol tcp; l3proto {rules.family}; policy = {{ syn_sent : {UNANSWERED} }} ; }}"
+        )
         yield f"add map {self.where} to {{ type mark : {self._address_type} . inet_service; }}"
         yield f"add map {self.where} next {{ type mark : mark; }}"
         yield f"add map {self.where} fronts {{ type inet_proto . inet_service : verdict; }}"
@@ -199,6 +212,8 @@ class _Text:
             return
         draw = DRAWS[front.policy][self.rules.family == "ip6"]
         yield f"counter name {port.name}_new"
+        if port.protocol is Protocol.TCP:
+            yield 'ct timeout set "unanswered"'
         yield f"ct mark set {draw} mod {len(front.slots)}{SEED if draw.startswith('jhash') else ''}"
         yield f"ct mark set ct mark map @{port.name}_slots"
         yield f"ct mark @dead jump {port.name}_ring"
@@ -221,8 +236,9 @@ class _Text:
     def _guard(self) -> Iterator[str]:
         """Counts; then refusals: a reset in answer to a SYN has sequence number 0; an unreachable before any answer.
 
-        Whoever gets neither sends its first packet again, which is balanced anew. A port that is too small for a packet
-        is told so, answered or not.
+        Whoever gets neither sends its SYN again, and that is balanced anew: the reset has closed the connection's entry,
+        and an entry without an answer is forgotten by then. UDP has no such moment: a flow stays with its endpoint until
+        it pauses, or somebody deletes its entry. A packet too big for the way is reported, answered or not.
         """
         yield f"ct mark & {SIGNATURE_MASK:#x} != {SIGNATURE:#x} accept"
         for protocol in sorted({port.protocol for port in self.rules.fronts}):
