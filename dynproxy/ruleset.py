@@ -27,8 +27,8 @@ SIGNATURE, SIGNATURE_MASK = 0xA3B00000, 0xFFF00000
 MAX_ENDPOINT = 0x000FFFFF
 DEAD_FOR = 5  # seconds an endpoint is passed by after a refusal; with a control process alive its checks take over
 STEPS = 8  # endpoints the ring passes by for one client
-# Seconds after which a SYN without an answer is forgotten: the client sends it again after one (RFC 6298, 2.1), timers are
-# never early, and what is no longer known is balanced anew. So a swallowed SYN costs a second, with nobody's help.
+# Seconds after which a SYN without an answer is forgotten: the client sends it again after one (RFC 6298, 2.1), timers
+# are never early, and what is no longer known is balanced anew. So a swallowed SYN costs a second, with nobody's help.
 UNANSWERED = 1
 PREFIX = "ambassador_"  # of every table that is ours
 
@@ -236,11 +236,14 @@ class _Text:
     def _guard(self) -> Iterator[str]:
         """Counts; then refusals: a reset in answer to a SYN has sequence number 0; an unreachable before any answer.
 
-        Whoever gets neither sends its SYN again, and that is balanced anew: the reset has closed the connection's entry,
-        and an entry without an answer is forgotten by then. UDP has no such moment: a flow stays with its endpoint until
-        it pauses, or somebody deletes its entry. A packet too big for the way is reported, answered or not.
+        Whoever gets neither sends its SYN again, and that is balanced anew: the reset has closed the connection's
+        entry, and an entry without an answer is forgotten by then. UDP has no such moment: a flow stays with its
+        endpoint until it pauses, or somebody deletes its entry. A packet too big for the way is reported, answered or
+        not.
         """
         yield f"ct mark & {SIGNATURE_MASK:#x} != {SIGNATURE:#x} accept"
+        if self.rules.listen:  # another proxy may hold the same port of another address, with the same marks
+            yield f"ct original {self.rules.family} daddr != {self.rules.listen} accept"
         for protocol in sorted({port.protocol for port in self.rules.fronts}):
             name = protocol.value
             count = f"meta l4proto {name} ct direction {{}} counter name ct original proto-dst map @{name}_{{}}"
