@@ -121,7 +121,8 @@ class HealthChecks:
 
     def soon(self, address: Address) -> None:
         """Check an address at once: somebody saw it refuse. Those that are not well already are looked at anyway."""
-        if self._is_idle_and_well(address):
+        health = self._health.get(address)
+        if health is not None and health.state is State.UP and address not in self._suspects:
             self._suspects.put(address, 0.0)
             self._wake()
 
@@ -163,7 +164,7 @@ class HealthChecks:
 
     def _begin_urgent(self, now: float) -> None:
         while len(self._under_way) < URGENT_AT_ONCE and self._pace.ready() <= now:
-            address = self._suspects.pop(now) or self._pop_new() or self._down.pop(now)
+            address = self._pop_suspect(now) or self._pop_new() or self._down.pop(now)
             if address is None:
                 break
             self._pace.take(now)
@@ -191,6 +192,12 @@ class HealthChecks:
             self._at += 1
             if address in self._health:
                 return address
+
+    def _pop_suspect(self, now: float) -> Address | None:
+        """The suspect due the longest. One whose check is under way is asked again after it: that began too early."""
+        while (address := self._suspects.pop(now)) in self._under_way:
+            self._suspects.put(address, self._under_way[address].next_look)
+        return address
 
     def _pop_new(self) -> Address | None:
         """The next that was never checked, if its turn in the round has not come first."""
