@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -40,16 +41,33 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Target:
-    """Whom a load asks, and what: one line, answered by one line."""
+    """Whom a load asks, and what: one line, answered by one line.
+
+    `socket` makes the client's socket, where that shall be in another network than this process is.
+    """
 
     port: int
     host: str = "127.0.0.1"
     line: bytes = b"who\n"
+    socket: Callable[[], socket.socket] | None = None
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection; raises OSError."""
+        if self.socket is None:
+            return await asyncio.open_connection(self.host, self.port)
+        made = self.socket()
+        try:
+            made.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(made, (self.host, self.port))
+        except BaseException:
+            made.close()
+            raise
+        return await asyncio.open_connection(sock=made)
 
 
 async def ask(target: Target) -> str:
     """The answer to one line over a connection of its own; raises OSError or EOFError."""
-    reader, writer = await asyncio.open_connection(target.host, target.port)
+    reader, writer = await target.connect()
     try:
         writer.write(target.line)
         answer = await reader.readline()

@@ -1,6 +1,6 @@
 """A server that can be killed: answers each line of a client with its own name.
 
-`python -m tests.support.named_server NAME [PORT]` prints its port and serves until it is ended.
+`python -m tests.support.named_server NAME HOST PORT` prints its port and serves until it is ended.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import socketserver
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Self
 
 
@@ -24,15 +25,16 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class NamedServer:
-    """The server as a process of its own, on 127.0.0.1."""
+    """The server as a process of its own. `prefix` is a command that becomes it in the end, as `nsenter` does."""
 
-    def __init__(self, name: str, port: int = 0) -> None:
+    def __init__(self, name: str, port: int = 0, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
         self.name = name
-        self.port = port
+        self.host, self.port = host, port
+        self._prefix = prefix
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.named_server", self.name, str(self.port)],
+            [*self._prefix, sys.executable, "-m", "tests.support.named_server", self.name, self.host, str(self.port)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -51,7 +53,7 @@ class NamedServer:
 
 
 if __name__ == "__main__":
-    with _Server(("127.0.0.1", int(sys.argv[2])), _Answer) as server:
+    with _Server((sys.argv[2], int(sys.argv[3])), _Answer) as server:
         sys.stdout.write(f"{server.server_address[1]}\n")
         sys.stdout.flush()
         server.serve_forever()

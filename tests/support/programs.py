@@ -12,7 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,17 +23,23 @@ ROOT = Path(__file__).parents[2]
 
 
 class Program:
-    """`Program("dynproxy", "redis-A", "6379")`: runs while its `with` block does; its log is kept in `lines`."""
+    """`Program("dynproxy", "redis-A", "6379")`: runs while its `with` block does; its log is kept in `lines`.
 
-    def __init__(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    `prefix` is a command that becomes the program in the end, as `nsenter` does.
+    """
+
+    def __init__(
+        self, module: str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         self.name = module
         self.arguments = arguments
+        self.prefix = prefix
         self.lines: list[str] = []
         self._env = {**_clean_environment(), **(env or {})}
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.name, *self.arguments],
+            [*self.prefix, sys.executable, "-m", self.name, *self.arguments],
             cwd=ROOT,
             env=self._env,
             stdin=subprocess.DEVNULL,
