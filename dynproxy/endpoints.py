@@ -6,10 +6,11 @@ small in the kernel as it is in the world, be it one of ten instances or one of 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ambcore.model import Address
@@ -108,8 +109,18 @@ def _scaled(shares: Mapping[int, int]) -> dict[int, int]:
 
 
 def _spread(shares: Mapping[int, int]) -> tuple[int, ...]:
-    """A heavy endpoint's slots apart from each other: each turn of an endpoint stands at its due time in the round."""
-    turns = (((turn + 0.5) / weight, endpoint) for endpoint, weight in sorted(shares.items()) for turn in range(weight))
+    """The slots of each endpoint apart from each other: every turn stands at its due time in the round.
+
+    Those of one weight share their turns in rotation. Each alone, all the light ones would be due at the same moment.
+    """
+    classes: dict[int, list[int]] = {}
+    for endpoint, weight in sorted(shares.items()):
+        classes.setdefault(weight, []).append(endpoint)
+    turns = (
+        ((turn + 0.5) / (weight * len(endpoints)), endpoints[turn % len(endpoints)])
+        for weight, endpoints in classes.items()
+        for turn in range(weight * len(endpoints))
+    )
     return tuple(endpoint for _, endpoint in sorted(turns))
 
 
@@ -117,29 +128,35 @@ def hashed(addresses: Mapping[int, Address], shares: Mapping[int, int]) -> tuple
     """Slots to be drawn by the client's hash: the same in every proxy, and one endpoint's going moves few clients.
 
     The lookup table of Maglev (Eisenbud and others, 2016): each endpoint has its own order of preference over the
-    slots, and they take turns in taking the next one that is free.
+    slots, and they take turns, as often as their weights say, in taking the next one that is free.
     """
     if not shares:
         return ()
     size = next(size for most, size in HASHED if len(shares) <= most)
     slots = [0] * size
-    cursors = {
-        endpoint: _preferences(addresses[endpoint], size) for endpoint in sorted(shares, key=addresses.__getitem__)
-    }
-    weights = _scaled(shares)
-    free = size
-    for endpoint in itertools.cycle(cursors):
-        for _ in range(min(weights[endpoint], free)):
-            place = next(place for place in cursors[endpoint] if not slots[place])
-            slots[place] = endpoint
-            free -= 1
-        if not free:
-            return tuple(slots)
-    raise AssertionError("a round without an endpoint")
+    preferences = {endpoint: _preferences(address, size) for endpoint, address in addresses.items()}
+    for endpoint in itertools.islice(_turns(sorted(shares, key=addresses.__getitem__), shares), size):
+        slots[next(place for place in preferences[endpoint] if not slots[place])] = endpoint
+    return tuple(slots)
 
 
-def _preferences(address: Address, size: int) -> itertools.chain[int]:
+def _turns(endpoints: Sequence[int], shares: Mapping[int, int]) -> Iterator[int]:
+    """Whose turn it is, without end: first each once, however light it is, then each in proportion to its weight."""
+    if len(set(shares.values())) == 1:
+        return itertools.cycle(endpoints)  # the same order, for a fraction of the time
+    due = (_due(place, shares[endpoint]) for place, endpoint in enumerate(endpoints))
+    return (endpoints[place] for _, place in heapq.merge(*due))
+
+
+def _due(place: int, weight: int) -> Iterator[tuple[float, int]]:
+    yield 0.0, place
+    for turn in itertools.count(1):
+        yield (turn + 0.5) / weight, place
+
+
+def _preferences(address: Address, size: int) -> Iterator[int]:
+    """Every slot once, in an order of the address's own."""
     name = str(address).encode()
     first = zlib.crc32(name) % size
     step = zlib.crc32(b"step " + name) % (size - 1) + 1
-    return itertools.chain.from_iterable([((first + turn * step) % size for turn in range(size))])
+    return ((first + turn * step) % size for turn in range(size))
