@@ -44,9 +44,9 @@ def settle(share: float = 0.1, seconds: float = 1.0) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of one process and all its threads so far."""
+    """User and system time of a process so far, all its threads and those of its children that have ended included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return sum(map(int, fields[11:15])) / TICKS
 
 
 def private_kib(pid: int) -> int:

@@ -119,8 +119,7 @@ class Dynproxy:
     """A dynproxy that runs in the proxy's namespace."""
 
     host: Host
-    pid: int
-    plane: str
+    process: subprocess.Popen[Any]
 
     @classmethod
     def start(
@@ -132,16 +131,20 @@ class Dynproxy:
         workers: int = 1,
         options: Iterable[str] = (),
         module: str = "dynproxy",
+        talking: bool = False,
         seconds: float = 20,
     ) -> Dynproxy:
-        """Start it for services (name to port) and wait until it has read the registry. Raises CannotRunError."""
+        """Start it for services (name to port) and wait until it has read the registry. Raises CannotRunError.
+
+        `module` may be another program that wraps it, which may be `talking` to us.
+        """
         fronts = [f"{service}:{port}" for service, port in services.items()]
         command = (
             *python(module, "--etcd", URL, "--plane", plane, "--workers", str(workers)),
             *("--admin", f"127.0.0.1:{ADMIN}", "--log-level", "warning", *options, *fronts),
         )
-        process = scene.proxy.start(*command)
-        made = cls(scene.proxy, process.pid, plane)
+        process = scene.proxy.start(*command, talking=talking)
+        made = cls(scene.proxy, process)
 
         def ready() -> bool:
             if process.poll() is not None:
@@ -170,9 +173,14 @@ class Dynproxy:
         return body.decode()
 
     @property
+    def pid(self) -> int:
+        """The control process, which leads the group of all of them."""
+        return self.process.pid
+
+    @property
     def workers(self) -> tuple[int, ...]:
-        """The processes that the control process started."""
-        return children(self.pid)
+        """The relay's processes; what else the control process starts, such as nft, ends at once."""
+        return tuple(pid for pid in children(self.pid) if b"ambnet.relay.worker" in _command(pid))
 
     @property
     def running(self) -> Running:
@@ -203,6 +211,14 @@ def accepts(host: Host, port: int) -> bool:
 def children(pid: int) -> tuple[int, ...]:
     """The direct children of a process."""
     return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def _command(pid: int) -> bytes:
+    """The command line of a process, empty for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def program(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.visit import Workload
-from bench.workloads import bulk, datagrams, faults, idle, requests
+from bench.workloads import bulk, datagrams, faults, idle, requests, table
 
-_ALL = (requests.WORKLOAD, bulk.WORKLOAD, datagrams.WORKLOAD, idle.WORKLOAD, faults.WORKLOAD)
+_ALL = (requests.WORKLOAD, bulk.WORKLOAD, datagrams.WORKLOAD, idle.WORKLOAD, faults.WORKLOAD, table.WORKLOAD)
 WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in _ALL}
