@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ambcore.model import Address, Protocol
@@ -22,27 +23,35 @@ class UnreadableError(Exception):
     """A table of ours that does not look like one."""
 
 
+@contextmanager
+def _expecting() -> Iterator[None]:
+    """Whatever nft could say that we do not expect becomes UnreadableError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+
+
+@_expecting()
 def ruleset(items: Sequence[Item], family: str, table: str, listen: str | None) -> Ruleset:
     """The table as a value. Raises UnreadableError."""
-    maps = {item["map"].get("name"): item["map"].get("elem", []) for item in items if "map" in item}
-    try:
-        serving = {_port(*key["concat"]) for key, _ in maps["fronts"]}
-        fronts = {
-            port: Front(_policy(items, port) if port in serving else "round-robin", _slots(maps[f"{port.name}_slots"]))
-            for port in _ports(maps)
-        }
-        rules = Ruleset(family, table, listen, fronts, {endpoint_of(key): _address(to) for key, to in maps["to"]})
-        if serving != {port for port, front in fronts.items() if front.slots}:
-            raise UnreadableError("a front leads nowhere")
-        if successors(rules) != {endpoint_of(key): endpoint_of(value) for key, value in maps["next"]}:
-            raise UnreadableError("the ring is broken")
-        if rules.endpoints.keys() != {endpoint for front in fronts.values() for endpoint in front.slots}:
-            raise UnreadableError("a slot without an address, or an address without a slot")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+    maps = {item["map"]["name"]: item["map"].get("elem", []) for item in items if "map" in item}
+    serving = {_port(*key["concat"]) for key, _ in maps["fronts"]}
+    fronts = {
+        port: Front(_policy(items, port) if port in serving else "round-robin", _slots(maps[f"{port.name}_slots"]))
+        for port in _ports(maps)
+    }
+    rules = Ruleset(family, table, listen, fronts, {endpoint_of(key): _address(to, family) for key, to in maps["to"]})
+    if serving != {port for port, front in fronts.items() if front.slots}:
+        raise UnreadableError("a front leads nowhere")
+    if successors(rules) != {endpoint_of(key): endpoint_of(value) for key, value in maps["next"]}:
+        raise UnreadableError("the ring is broken")
+    if rules.endpoints.keys() != {endpoint for front in fronts.values() for endpoint in front.slots}:
+        raise UnreadableError("a slot without an address, or an address without a slot")
     return rules
 
 
+@_expecting()
 def same(items: Sequence[Item], rules: Ruleset) -> bool:
     """Whether the table is what these rules say. Raises UnreadableError."""
     found = ruleset(items, rules.family, rules.table, rules.listen)
@@ -55,38 +64,34 @@ def same(items: Sequence[Item], rules: Ruleset) -> bool:
     )
 
 
+@_expecting()
 def tables(items: Iterable[Item]) -> list[tuple[str, str]]:
-    """The family and name of every table."""
+    """The family and name of every table. Raises UnreadableError."""
     return [(item["table"]["family"], item["table"]["name"]) for item in items if "table" in item]
 
 
+@_expecting()
 def numbers(items: Iterable[Item]) -> set[int]:
-    """The elements of sets of numbers."""
+    """The elements of sets of numbers. Raises UnreadableError."""
     return {element for item in items if "set" in item for element in item["set"].get("elem", ())}
 
 
-def counters(items: Iterable[Item]) -> Iterator[tuple[str, int, int]]:
+@_expecting()
+def counters(items: Iterable[Item]) -> list[tuple[str, int, int]]:
     """Each named counter with its packets and bytes. Raises UnreadableError."""
-    try:
-        for item in items:
-            if "counter" in item:
-                counter = item["counter"]
-                yield counter["name"], int(counter["packets"]), int(counter["bytes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+    found = (item["counter"] for item in items if "counter" in item)
+    return [(counter["name"], int(counter["packets"]), int(counter["bytes"])) for counter in found]
 
 
+@_expecting()
 def dead(items: Iterable[Item]) -> frozenset[int]:
     """The endpoints that refused lately. Raises UnreadableError."""
-    try:
-        return frozenset(
-            endpoint_of(element["elem"]["val"])
-            for item in items
-            if "set" in item and item["set"]["name"] == "dead"
-            for element in item["set"].get("elem", ())
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableError(f"unexpected {type(error).__name__}: {error}") from error
+    return frozenset(
+        endpoint_of(element["elem"]["val"])
+        for item in items
+        if "set" in item and item["set"]["name"] == "dead"
+        for element in item["set"].get("elem", ())
+    )
 
 
 def _ports(maps: Mapping[str, Any]) -> Iterator[Port]:
@@ -99,9 +104,12 @@ def _port(protocol: str, number: int) -> Port:
     return Port(Protocol(protocol), number)
 
 
-def _address(value: Any) -> Address:
+def _address(value: Any, family: str) -> Address:
     host, port = value["concat"]
-    return Address(host, port)
+    address = Address(host, port)
+    if (address.ip.version == 6) != (family == "ip6"):
+        raise UnreadableError(f"{address} in a table of family {family}")
+    return address
 
 
 def _slots(elements: list[Any]) -> tuple[int, ...]:
