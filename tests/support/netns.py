@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import IO, Self, TypeVar
 
 import pytest
 
@@ -19,6 +20,11 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
+
+
+def _change_to(namespace: IO[str]) -> None:
+    if _libc.setns(namespace.fileno(), CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 class Namespace:
@@ -66,10 +72,19 @@ class Namespace:
             raise failed.pop()
         return made[0]
 
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """This thread inside for the length of a block, and with it every thread and process that it starts."""
+        with Path("/proc/thread-self/ns/net").open() as before:
+            self._enter()
+            try:
+                yield
+            finally:
+                _change_to(before)
+
     def _enter(self) -> None:
         with Path(f"/run/netns/{self.name}").open() as namespace:
-            if _libc.setns(namespace.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
+            _change_to(namespace)
 
     def server(self, backlog: int) -> socket.socket:
         """A listening socket inside, on 127.0.0.1."""
