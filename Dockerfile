@@ -1,6 +1,6 @@
 # The four programs as images: docker build --target registrar|simple-amb|dynproxy|ambctl .
 # Plain Dockerfile syntax only, so that the classic builder (Docker 20.10) and BuildKit both take it. The layers of
-# Python and of the dependencies are shared: three of the images differ by some hundred kilobytes.
+# Python and of the dependencies are shared: three of the images differ by a few megabytes at most.
 
 # ---- Python, the one runtime ---------------------------------------------------------------------------------------
 FROM debian:trixie-slim AS python
@@ -48,8 +48,10 @@ EXPOSE 10000
 ENTRYPOINT ["python3", "-m", "simple_amb"]
 
 # ---- what the other three share ------------------------------------------------------------------------------------
-FROM python AS agent
+FROM python AS libraries
 COPY --from=dependencies /opt/ambassadors /opt/ambassadors
+
+FROM libraries AS agent
 COPY --from=source /opt/ambassadors/ambcore ambcore
 COPY --from=source /opt/ambassadors/ambnet ambnet
 COPY --from=source /opt/ambassadors/healthcheck.py .
@@ -61,10 +63,19 @@ COPY --from=source /opt/ambassadors/registrar registrar
 HEALTHCHECK --interval=30s --timeout=5s CMD ["python3", "-S", "healthcheck.py"]
 ENTRYPOINT ["python3", "-m", "registrar"]
 
-FROM agent AS dynproxy
+# ---- dynproxy: nft for the kernel plane; iptables for Docker's own chain, which it meets with --network host ---------
+FROM libraries AS dynproxy
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends nftables iptables \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+COPY --from=source /opt/ambassadors/ambcore ambcore
+COPY --from=source /opt/ambassadors/ambnet ambnet
+COPY --from=source /opt/ambassadors/healthcheck.py .
 COPY --from=source /opt/ambassadors/dynproxy dynproxy
-# Ports below 1024 are open to everyone inside a container (Docker 20.10 and newer), so this user may serve any port.
-USER ambassador
+# Root, because Docker gives the capabilities of --cap-add to root alone, and file capabilities, the other way for a
+# user to have CAP_NET_ADMIN, end where no-new-privileges begins. Root without capabilities may do nothing that another
+# user may not: run it with --cap-drop ALL --cap-add NET_ADMIN, or without NET_ADMIN, on the relay alone, as any --user.
+# Ports below 1024 are open to everyone inside a container (Docker 20.10 and newer).
 HEALTHCHECK --interval=30s --timeout=5s CMD ["python3", "-S", "healthcheck.py"]
 ENTRYPOINT ["python3", "-m", "dynproxy"]
 
