@@ -74,7 +74,8 @@ class Ends(NamedTuple):
 class Flow:
     """One entry. `timeout` is in seconds, `status` the IPS_* bits, `tcp_state` one of TCP_CONNTRACK_*, None for others.
 
-    `key` names this very entry to the kernel: its tuple and its id, so that a later flow of the same tuple is not hit.
+    `key` names this very entry to the kernel: its tuple and its id. A later flow of the same tuple has another id,
+    unless it happens to lie in the same place of the kernel's memory: delete soon after listing.
     """
 
     mark: int

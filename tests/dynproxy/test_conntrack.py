@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -136,6 +137,13 @@ def test_only_what_bears_the_mark_is_listed_counted_and_deleted(hosts: Hosts) ->
         assert do(hosts.proxy, partial(count, ours)) == {mark(2): 1}
 
 
+def test_the_port_that_clients_came_to_tells_two_proxies_in_one_namespace_apart(hosts: Hosts) -> None:
+    with Connection(hosts):
+        for ports, there in (({PORT}, 1), ({PORT + 1}, 0), ({PORT, PORT + 1}, 1)):
+            which = Which(socket.AF_INET, frozenset({mark(1)}), EXACTLY, ports=frozenset(ports))
+            assert do(hosts.proxy, partial(count, which)).total() == there
+
+
 def test_a_mask_takes_a_range_of_marks(hosts: Hosts) -> None:
     with Connection(hosts, 1), Connection(hosts, 2):
         ours = Which(socket.AF_INET, frozenset({0xA3B00000}), 0xFFF00000)
@@ -202,26 +210,20 @@ def test_C11_a_udp_flow_moves_with_the_first_packet_after_the_deletion(hosts: Ho
         assert second.recv(9) == b"moved"
 
 
-def test_deleting_what_is_gone_is_fine_and_never_hits_its_successor(hosts: Hosts) -> None:
+def test_deleting_what_is_gone_is_fine_and_what_has_another_id_is_not_hit(hosts: Hosts) -> None:
     """The same addresses and ports may be in use again by the time we get there."""
     with (
         hosts.server.datagrams((hosts.instance(1), PORT)) as instance,
         hosts.client.datagrams((hosts.client.ipv4, 0), (hosts.proxy.ipv4, PORT)) as sender,
     ):
-
-        def sent() -> Flow:
-            sender.send(b"!")
-            assert instance.recv(1) == b"!"
-            (flow,) = flows(hosts.proxy, one(1))
-            return flow
-
-        old = sent()
-        assert hosts.proxy.call(lambda: conntrack.delete(socket.AF_INET, [old])) == 1
-        assert hosts.proxy.call(lambda: conntrack.delete(socket.AF_INET, [old])) == 0
-        new = sent()
-        assert new.original == old.original
-        assert hosts.proxy.call(lambda: conntrack.delete(socket.AF_INET, [old])) == 0
-        assert len(flows(hosts.proxy, one(1))) == 1
+        sender.send(b"!")
+        assert instance.recv(1) == b"!"
+        (flow,) = flows(hosts.proxy, one(1))
+        last = flow.key[-1] ^ 1  # the id is at the end
+        successor = replace(flow, key=flow.key[:-1] + bytes([last]))
+        assert hosts.proxy.call(lambda: conntrack.delete(socket.AF_INET, [successor])) == 0
+        assert hosts.proxy.call(lambda: conntrack.delete(socket.AF_INET, [flow])) == 1
+        assert hosts.proxy.call(lambda: conntrack.delete(socket.AF_INET, [flow])) == 0
 
 
 @pytest.mark.parametrize("after", [0, 2])
