@@ -98,7 +98,7 @@ async def _legacy(family: str) -> list[Filter]:
     if not _has_legacy(family):
         return []
     try:
-        said = await _iptables(LEGACY, family, "-S")
+        said = await _run(_program(LEGACY, family), "-S")
     except DoorError:  # unknown is not accept
         return [Filter(LEGACY, family, "filter", "not known", door=False)]
     lines = said.splitlines()
@@ -135,31 +135,40 @@ async def _pass(found: Filter) -> str | None:
 
 async def _put_in(found: Filter) -> None:
     """Have the rule first in Docker's chain, and Docker's chain in use; raises DoorError."""
+    program = _program(found.kind, found.family)
     try:
-        await _iptables(found.kind, found.family, *WAIT, "-C", "FORWARD", "-j", DOOR)
+        await _run(program, *WAIT, "-C", "FORWARD", "-j", DOOR)
     except DoorError as error:
         raise DoorError(f"no rule leads to {DOOR}: {error}") from error
     try:
-        await _iptables(found.kind, found.family, *WAIT, "-C", DOOR, *RULE)
+        await _run(program, *WAIT, "-C", DOOR, *RULE)
     except DoorError:
-        await _iptables(found.kind, found.family, *WAIT, "-I", DOOR, *RULE)
+        await _run(program, *WAIT, "-I", DOOR, *RULE)
 
 
 async def _take_out(found: Filter) -> None:
+    """Delete the rule until it is not there; raises DoorError."""
+    program = _program(found.kind, found.family)
     for _ in range(MANY):
         try:
-            await _iptables(found.kind, found.family, *WAIT, "-C", DOOR, *RULE)
+            await _run(program, *WAIT, "-C", DOOR, *RULE)
         except DoorError:
             return
-        await _iptables(found.kind, found.family, *WAIT, "-D", DOOR, *RULE)
+        await _run(program, *WAIT, "-D", DOOR, *RULE)
 
 
-async def _iptables(kind: str, family: str, *arguments: str) -> str:
-    """What iptables prints; raises DoorError unless it ends well."""
+def _program(kind: str, family: str) -> str:
+    """Where the iptables of a kind is; raises DoorError."""
     name = "iptables" if family == "ip" else "ip6tables"
-    program = _find(f"{name}-{kind}") or _find(name)
-    if program is None:
+    places = [f"{folder}/{each}" for each in (f"{name}-{kind}", name) for folder in FOLDERS]
+    found = next((place for place in places if os.access(place, os.X_OK)), None)
+    if found is None:
         raise DoorError(f"{name} is not installed")
+    return found
+
+
+async def _run(program: str, *arguments: str) -> str:
+    """What iptables prints; raises DoorError unless it ends well."""
 
     def call() -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(  # noqa: S603 - a fixed program, and arguments of ours
@@ -173,16 +182,11 @@ async def _iptables(kind: str, family: str, *arguments: str) -> str:
         )
 
     try:
-        done = await in_thread(call, name)
+        done = await in_thread(call, "iptables")
     except subprocess.TimeoutExpired as error:
-        raise DoorError(f"{name} did not end in {PATIENCE:g} s") from error
+        raise DoorError(f"{program} did not end in {PATIENCE:g} s") from error
     except OSError as error:
-        raise DoorError(f"{name} cannot be started: {error.strerror}") from error
+        raise DoorError(f"{program} cannot be started: {error.strerror}") from error
     if done.returncode:
-        raise DoorError(first_line(done.stderr) or f"{name} ended with {done.returncode}")
+        raise DoorError(first_line(done.stderr) or f"{program} ended with {done.returncode}")
     return done.stdout.decode(errors="replace")
-
-
-def _find(name: str) -> str | None:
-    places = (f"{folder}/{name}" for folder in FOLDERS)
-    return next((place for place in places if os.access(place, os.X_OK)), None)
