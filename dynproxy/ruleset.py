@@ -249,6 +249,7 @@ class _Text:
             count = f"meta l4proto {name} ct direction {{}} counter name ct original proto-dst map @{name}_{{}}"
             yield count.format("original", "in") + " accept"
             yield count.format("reply", "out")
+        yield "meta l4proto tcp tcp flags & (rst | ack) != rst | ack accept"  # nearly everything leaves here
         dead = "update @dead { ct mark } drop"
         refusal = "tcp flags & (rst | ack) == rst | ack tcp sequence 0 ct direction reply"
         yield f"{refusal} ct original proto-dst @tcp_ports {dead}"
