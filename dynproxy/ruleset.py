@@ -104,7 +104,7 @@ def addresses_of(rules: Ruleset, port: Port) -> frozenset[Address]:
 
 def are_rivals(one: str, other: str) -> bool:
     """Whether both names are of tables of ours that could hold one port of one address."""
-    if one == other or not one.startswith(PREFIX) or not other.startswith(PREFIX):
+    if not one.startswith(PREFIX) or not other.startswith(PREFIX):
         return False
     where, elsewhere = (name.removeprefix(PREFIX).rpartition("_")[0] for name in (one, other))
     return where == elsewhere or not where or not elsewhere
