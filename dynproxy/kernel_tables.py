@@ -16,9 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from ambcore.backoff import backoff
 from ambcore.model import Address
+from ambnet.saying import Saying
 from dynproxy import adopted
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
+from dynproxy.forwarding import open_door
 from dynproxy.generation import generation
 from dynproxy.nft import Nft, NftError
 from dynproxy.ruleset import (
@@ -84,6 +86,7 @@ class KernelTables:
         self._access = asyncio.Lock()
         self._wanted = self._tried = 0
         self._generation: int | None = None
+        self._saying = Saying(log)
         self.failures = self.transactions = self.repairs = 0
         self.error: str | None = None
         self.on_release: Callable[[str, Port, frozenset[Address]], None] = lambda *_: None
@@ -249,7 +252,15 @@ class KernelTables:
             items = await self._nft.read(f"list table {rules.family} {rules.table}")
             if not adopted.same(items, rules):
                 raise adopted.UnreadableError(f"table {rules.family} {rules.table} is not as it was written")
+        await self._keep_door_open()
         self._generation = now
+
+    async def _keep_door_open(self) -> None:
+        """Whoever changed something may have been Docker, with its chains made anew."""
+        if why := await open_door(self._nft, self.families):
+            self._saying.say(why, logging.ERROR, "clients of other machines may not get through: %s", why)
+        else:
+            self._saying.say("", logging.INFO, "nothing is in the way of the kernel's forwarding any more")
 
     async def withdraw(self) -> None:
         """Send nobody on any more; what is connected goes on."""

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from ambcore.model import Address, Protocol
+from ambnet.daemon import background
+from dynproxy.endpoints import Want
 from dynproxy.forwarding import OURS, RULE, close_door, filters, open_door
 from dynproxy.generation import generation
+from dynproxy.kernel_tables import KernelTables
 from dynproxy.nft import Nft
 from dynproxy.ruleset import Front, Port, Ruleset, replacement
 from tests.support.docker_engine import Docker
@@ -118,6 +121,25 @@ def test_a_door_that_docker_or_a_firewall_took_away_is_opened_again(hosts: Hosts
     assert door(hosts.proxy) == 0
     assert opened(hosts.proxy) is None
     assert door(hosts.proxy) == 1
+
+
+def test_who_keeps_the_kernels_tables_keeps_the_door_open_too(hosts: Hosts) -> None:
+    """Docker starts, or starts anew, while dynproxy runs: its next look at the kernel puts the rule back."""
+
+    async def story() -> None:
+        port = Port(Protocol.TCP, PORT)
+        tables = KernelTables(Nft(), ["ip"], None, [port])
+        async with background(tables.run):
+            await tables.settled(tables.want({"ip": {port: Want("round-robin", {Address("192.0.2.1", PORT): 100})}}))
+            await tables.look()
+            for _ in range(2):
+                docker_was_here(hosts.proxy, "iptables")
+                assert door(hosts.proxy) == 0
+                await tables.look()
+                assert door(hosts.proxy) == 1
+        assert tables.repairs == 0
+
+    hosts.proxy.call(lambda: asyncio.run(story()))
 
 
 def test_what_is_open_already_is_not_written_again(hosts: Hosts) -> None:
