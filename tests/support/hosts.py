@@ -112,7 +112,7 @@ class Hosts:
         for end, device, last in ((self.proxy, name, "1"), (host, "eth0", "2")):
             end.run("ip", "link", "set", device, "up")
             end.run("ip", "address", "add", f"10.77.{net}.{last}/24", "dev", device)
-            end.run("ip", "address", "add", f"fd77:{net}::{last}/64", "dev", device)
+            end.run("ip", "address", "add", f"fd77:{net}::{last}/64", "dev", device, "nodad")
         host.run("ip", "-4", "route", "add", "default", "via", f"10.77.{net}.1")
         host.run("ip", "-6", "route", "add", "default", "via", f"fd77:{net}::1")
 
