@@ -51,7 +51,7 @@ def test_random_spreads_roughly_evenly(scene: Scene) -> None:
 
 def test_a_source_hash_sends_a_client_to_one_instance_and_clients_to_many(scene: Scene) -> None:
     scene.table.serve(TCP80, *(scene.instance(number) for number in range(1, 5)), policy="source-hash")
-    chosen = []
+    chosen: list[str] = []
     for last in range(10, 26):
         client = scene.add_address(scene.client, "eth0", 1, last)
         got = {answered_by(scene.client, (scene.relay, 80), (client, 0)) for _ in range(4)}
