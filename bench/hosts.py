@@ -56,7 +56,7 @@ class Host:
 
     name: str
     folder: Path
-    _started: list[subprocess.Popen[Any]] = field(default_factory=list)
+    _started: dict[subprocess.Popen[Any], Path] = field(default_factory=dict)
 
     @property
     def _prefix(self) -> tuple[str, ...]:
@@ -80,7 +80,8 @@ class Host:
         Its output goes to a file in `folder`; one that is `talking` has text pipes to us instead.
         `options` are Popen's.
         """
-        with (self.folder / f"{self.name}-{len(self._started)}.log").open("wb") as log:
+        path = self.folder / f"{self.name}-{len(self._started)}.log"
+        with path.open("wb") as log:
             pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log}
             if talking:
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -88,17 +89,17 @@ class Host:
                 ["setpriv", "--pdeathsig", "KILL", *self._prefix, *command],  # noqa: S607
                 **{**pipes, "stderr": log, "cwd": ROOT, "start_new_session": True, **options},
             )
-        self._started.append(process)
+        self._started[process] = path
         return process
 
     def listen(self, process: subprocess.Popen[Any]) -> str:
-        """The next line of one that is talking; what its host said last if it has ended."""
+        """The next line of one that is talking; its last complaint if it has ended."""
         line = str(process.stdout.readline()) if process.stdout else ""
-        return line.strip() or self.said()
+        return line.strip() or self.said(process)
 
-    def said(self) -> str:
-        """The last lines that its processes wrote, for an error's text."""
-        texts = (path.read_text(errors="replace").strip() for path in sorted(self.folder.glob(f"{self.name}-*.log")))
+    def said(self, *processes: subprocess.Popen[Any]) -> str:
+        """The last line that each has written, for an error's text."""
+        texts = (self._started[process].read_text(errors="replace").strip() for process in processes)
         return " | ".join(text.splitlines()[-1] for text in texts if text)[-300:]
 
     def setting(self, name: str, value: str) -> None:
@@ -144,7 +145,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Scene:
-    """The three hosts of one visit, and a folder for what they write."""
+    """The three hosts of one visit, and a folder for what they write.
+
+    `delicate` says that the server must not be knocked at: iperf3 serves one client at a time and takes a health check
+    for it.
+    """
 
     ROLES: ClassVar = ("client", "proxy", "server")
 
@@ -152,16 +157,17 @@ class Scene:
     proxy: Host
     server: Host
     folder: Path
+    delicate: bool = False
 
 
 @contextlib.contextmanager
-def scene() -> Iterator[Scene]:
+def scene(*, delicate: bool = False) -> Iterator[Scene]:
     """Three fresh hosts; everything started on them is gone afterwards. Needs root."""
     tag = f"ambbench-{os.getpid()}-{next(_numbers)}"
     with tempfile.TemporaryDirectory(prefix="ambbench-") as folder, contextlib.ExitStack() as stack:
         home = Path(folder)
         client, proxy, server = (stack.enter_context(_host(f"{tag}-{role}", home)) for role in Scene.ROLES)
-        made = Scene(client, proxy, server, home)
+        made = Scene(client, proxy, server, home, delicate)
         _wire(made)
         yield made
 

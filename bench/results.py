@@ -20,10 +20,10 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Record:
-    """What a run has found so far; `missing` maps workload and subject to the reason."""
+    """What a run has found so far; `missing` maps workload and subject to the reasons, one a visit that failed."""
 
     samples: list[Sample] = field(default_factory=list)
-    missing: dict[tuple[str, str], str] = field(default_factory=dict)
+    missing: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
 
 def write(record: Record, folder: Path, *, rounds: int, seconds: float, quick: bool) -> None:
@@ -32,7 +32,10 @@ def write(record: Record, folder: Path, *, rounds: int, seconds: float, quick: b
     now = dt.datetime.now(dt.UTC)
     rows = summarise(record.samples, {name: subject.rival for name, subject in SUBJECTS.items()})
     _write_json(folder / "latest.json", [asdict(row) for row in rows])
-    missing = [{"workload": work, "subject": who, "why": why} for (work, who), why in record.missing.items()]
+    missing = [
+        {"workload": work, "subject": who, "times": len(why), "why": why[-1]}
+        for (work, who), why in record.missing.items()
+    ]
     about = {"date": now.isoformat(timespec="seconds"), "rounds": rounds, "seconds": round(seconds), "quick": quick}
     _write_json(folder / "machine.json", {**about, **facts(), "missing": missing})
     for old in folder.glob("raw-*.jsonl"):

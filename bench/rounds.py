@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+CONDITIONS = {"connections", "errors", "slow"}  # metrics that are counts: a ratio of them means nothing
+
 Values = Mapping[int, float]  # round -> value
 
 
@@ -54,8 +56,9 @@ def summarise(samples: Iterable[Sample], rivals: Mapping[str, str]) -> list[Row]
         units[sample.workload, sample.metric] = sample.unit
     rows = []
     for (workload, metric, subject), own in values.items():
-        direct = values.get((workload, metric, "direct"), {})
-        rival = values.get((workload, metric, rivals.get(subject, "")), {})
+        compared = metric not in CONDITIONS
+        direct = values.get((workload, metric, "direct"), {}) if compared else {}
+        rival = values.get((workload, metric, rivals.get(subject, "")), {}) if compared else {}
         figures = list(own.values())
         rows.append(
             Row(

@@ -13,22 +13,29 @@ from bench.rounds import Sample
 from bench.subjects import Subject
 from bench.visit import Effort, Workload
 
+PATIENCE = 2
+
 
 def run(
     workloads: Sequence[Workload], subjects: Sequence[Subject], effort: Effort, rounds: int, record: Record
 ) -> None:
     """A B C A B C: in every round each workload visits each subject, one after the other.
 
-    A subject that cannot run is put down with its reason and left out of that workload from then on.
+    A visit that fails is put down with its reason, and the run goes on; after `PATIENCE` of them a subject is left out
+    of that workload.
     """
     for number in range(1, rounds + 1):
         for workload in workloads:
             if workload.rounds is not None and number > workload.rounds:
                 continue
             for subject in subjects:
-                if subject.name in workload.subjects and (workload.name, subject.name) not in record.missing:
+                if subject.name in workload.subjects and _bearable(record, workload, subject):
                     say(f"round {number}/{rounds}  {workload.name:<10} {subject.name:<13}", end="")
                     _visit(workload, subject, effort, number, record)
+
+
+def _bearable(record: Record, workload: Workload, subject: Subject) -> bool:
+    return len(record.missing.get((workload.name, subject.name), ())) < PATIENCE
 
 
 def _visit(workload: Workload, subject: Subject, effort: Effort, number: int, record: Record) -> None:
@@ -41,9 +48,10 @@ def _visit(workload: Workload, subject: Subject, effort: Effort, number: int, re
             record.samples.append(
                 Sample(number, figure.workload, subject.name, figure.metric, figure.unit, figure.value)
             )
-    except CannotRunError as reason:
-        record.missing[workload.name, subject.name] = str(reason)
-        figures.append(f"MISSING: {reason}")
+    except (CannotRunError, OSError, ValueError, LookupError) as failure:  # programs that end, answers that are odd
+        reason = str(failure) if isinstance(failure, CannotRunError) else repr(failure)
+        record.missing.setdefault((workload.name, subject.name), []).append(reason)
+        figures.append(f"FAILED: {reason}")
     say(f"{time.monotonic() - started:5.1f} s  {'  '.join(figures)}")
 
 

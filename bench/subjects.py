@@ -96,7 +96,7 @@ def docker_proxy(scene: Scene) -> Running:
         os.close(tell)
         with os.fdopen(ready) as report:
             if report.readline().strip() != "0":
-                raise CannotRunError(f"docker-proxy does not start: {scene.proxy.said()}")
+                raise CannotRunError(f"docker-proxy does not start: {scene.proxy.said(*processes)}")
     return listening(scene.proxy, *processes)
 
 
@@ -109,7 +109,9 @@ def dynproxy(plane: str, workers: int = 1) -> Callable[[Scene], Running]:
         registry.put(record("iperf", "one", SERVER, IPERF))
         if plane == "kernel":
             registry.put(record("iperf", "one:udp", SERVER, IPERF, protocol="udp"))
-        return Dynproxy.start(scene, plane, {"redis": REDIS, "iperf": IPERF}, workers=workers).running
+        options = ("--check-interval", "0") if scene.delicate else ()
+        started = Dynproxy.start(scene, plane, {"redis": REDIS, "iperf": IPERF}, workers=workers, options=options)
+        return started.running
 
     return start
 
@@ -148,7 +150,7 @@ class Dynproxy:
 
         def ready() -> bool:
             if process.poll() is not None:
-                raise CannotRunError(f"dynproxy --plane {plane} ended: {scene.proxy.said()}")
+                raise CannotRunError(f"dynproxy --plane {plane} ended: {scene.proxy.said(process)}")
             return bool(made.status()["ready"])
 
         wait_for(ready, seconds, f"dynproxy --plane {plane} is ready")
@@ -193,10 +195,10 @@ def listening(host: Host, *processes: subprocess.Popen[Any]) -> Running:
 
     def ready() -> bool:
         if any(process.poll() is not None for process in processes):
-            raise CannotRunError(f"it ended: {host.said()}")
+            raise CannotRunError(f"it ended: {host.said(*processes)}")
         return all(accepts(host, port) for port in (REDIS, IPERF))
 
-    wait_for(ready, 10, f"both ports answer ({host.said()})")
+    wait_for(ready, 10, "both ports answer")
     pids = [process.pid for process in processes]
     return Running(FRONT, lambda: (*pids, *(child for pid in pids for child in children(pid))))
 

@@ -5,24 +5,24 @@ The sender never waits, so that on two cores it takes time from whoever forwards
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from bench.machine import settle
 from bench.subjects import IPERF, SUBJECTS, Subject
 from bench.visit import Effort, Figure, Meter, Workload, at_work
+from bench.workloads.bulk import result
 
 
 def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
     """Datagrams delivered a second, the share that was lost, and the machine's CPU per datagram delivered."""
-    with at_work(subject) as (scene, running):
+    with at_work(subject, delicate=True) as (scene, running):
         settle()
         with Meter() as meter:
             text = scene.client.run(
                 *("iperf3", "--client", running.address, "--port", str(IPERF), "--json", "--udp", "--length", "64"),
-                *("--bitrate", "0", "--time", f"{max(1, effort.bulk):.0f}"),
+                *("--bitrate", "0", "--time", f"{effort.bulk:.0f}"),
             )
-        total = json.loads(text)["end"]["sum"]
+        total = result(text)["sum"]
         arrived = total["packets"] - total["lost_packets"]
         yield Figure("udp", "rate", "datagrams/s", arrived / total["seconds"])
         yield Figure("udp", "lost", "%", total["lost_percent"])

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.hosts import Scene
+from bench.hosts import CannotRunError, Scene
 from bench.machine import settle
 from bench.subjects import REDIS, SUBJECTS, Subject
 from bench.visit import Effort, Figure, Meter, Workload, at_work
@@ -46,17 +46,22 @@ def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
             yield Figure(load.workload, "cpu", "µs/request", 1e6 * meter.busy / count)
 
 
-def benchmark(scene: Scene, address: str, options: tuple[str, ...], count: int) -> dict[str, float]:
+def benchmark(scene: Scene, address: str, options: tuple[str, ...], count: int, port: int = REDIS) -> dict[str, float]:
     """What redis-benchmark measured over `count` GETs; rates per second, times in ms. Raises CannotRunError."""
-    command = ("redis-benchmark", "-h", address, "-p", str(REDIS), "-t", "get", "-n", str(count), "--csv", *options)
+    command = ("redis-benchmark", "-h", address, "-p", str(port), "-t", "get", "-n", str(count), "--csv", *options)
     return parse(scene.client.run(*command))
 
 
 def parse(text: str) -> dict[str, float]:
-    """The last line of redis-benchmark's CSV by its headings; lines before the headings are warnings."""
-    lines = text.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith('"test"'))
-    row = list(csv.DictReader(lines[start:]))[-1]
+    """The last line of redis-benchmark's CSV by its headings; what stands before them is warnings.
+
+    Raises CannotRunError when there is no such line.
+    """
+    _, headings, figures = text.partition('"test"')
+    rows = list(csv.DictReader((headings + figures).splitlines()))
+    if not rows:
+        raise CannotRunError(f"redis-benchmark: {text.strip()[-200:]}")
+    row = rows[-1]
     return {name: float(value) for name, value in row.items() if name != "test"}
 
 
