@@ -10,9 +10,8 @@ import math
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Weighted(Protocol):
@@ -30,8 +29,7 @@ class Weighted(Protocol):
 W = TypeVar("W", bound=Weighted)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What one new connection brings along.
 
     `turn` counts connections from 0, `chance` is uniform in [0, 1), `source` is the client's address without its
@@ -134,5 +132,6 @@ def candidates(policy: Policy[W], ring: Ring[W], ask: Ask) -> Iterator[W]:
     if not ring.endpoints:
         return
     first = policy(ring, ask)
-    yield from ring.endpoints[first:]
+    yield ring.endpoints[first]  # seldom is more asked for: no copy of a large ring for that
+    yield from ring.endpoints[first + 1 :]
     yield from ring.endpoints[:first]

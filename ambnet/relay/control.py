@@ -76,5 +76,5 @@ class Control:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._loop.discard(self._sock)
+            self._loop.discard(self._sock.detach())
             self._on_end()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ambnet.relay.loop import OUT
-from ambnet.relay.sockets import STREAM, no_delay, reset_on_close
+from ambnet.relay.sockets import STREAM, Socket, no_delay, reset_on_close
 
 if TYPE_CHECKING:
     from ambnet.relay.relay import Relay
@@ -72,7 +72,7 @@ class Dial:
         "upstream",
     )
 
-    def __init__(self, relay: Relay, route: Route, client: socket.socket, source: str) -> None:
+    def __init__(self, relay: Relay, route: Route, client: int, source: str) -> None:
         self.relay = relay
         self.route = route
         self.client = client
@@ -80,7 +80,7 @@ class Dial:
         self.phase: Phase | None = None
         self.until = 0.0
         self.upstream: Upstream | None = None
-        self.server: socket.socket | None = None
+        self.server: Socket | None = None
         self._candidates: Iterator[Upstream] = iter(())
         self._asked: list[Upstream] = []
         self._started = 0.0
@@ -124,8 +124,9 @@ class Dial:
         """Close the client with RST."""
         self._hang_up()
         self._leave_phase()
-        reset_on_close(self.client)
-        self.relay.loop.discard(self.client)
+        client = Socket(fileno=self.client)
+        reset_on_close(client)
+        self.relay.loop.discard(client.detach())
         self.relay.dial_ended(self)
 
     def _order(self) -> Iterator[Upstream]:
@@ -144,7 +145,7 @@ class Dial:
             self._asked.append(upstream)
             self.upstream = upstream
             try:
-                server = socket.socket(upstream.family, STREAM)
+                server = Socket(upstream.family, STREAM)
             except OSError as shortage:
                 self._blame(upstream, shortage.errno or errno.EMFILE)
                 continue
@@ -164,7 +165,7 @@ class Dial:
             self._blame(upstream, error)
         self._nobody()
 
-    def _await_answer(self, upstream: Upstream, server: socket.socket) -> None:
+    def _await_answer(self, upstream: Upstream, server: Socket) -> None:
         """Wait for the instance as long as it may take: its share of what is left for all, at most the timeout."""
         limits, now = self.relay.limits, self.relay.loop.now
         left = self._started + limits.connect_budget - now
@@ -176,7 +177,7 @@ class Dial:
         self.server_watched = True
         self.relay.loop.add(server.fileno(), OUT, partial(self._answered, upstream, server))
 
-    def _answered(self, upstream: Upstream, server: socket.socket, events: int) -> None:
+    def _answered(self, upstream: Upstream, server: Socket, events: int) -> None:
         error = 0 if events == OUT else server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._failed(error)
@@ -200,7 +201,7 @@ class Dial:
         elif self.route.failed(upstream, self.relay.loop.now):
             self.relay.say_ejected(self.route, upstream, error)
 
-    def _connected(self, upstream: Upstream, server: socket.socket) -> None:
+    def _connected(self, upstream: Upstream, server: Socket) -> None:
         self._leave_phase()
         if upstream.failures:
             upstream.answered()
@@ -242,7 +243,7 @@ class Dial:
         """Learn if the client is reset. Not before the first tick: most instances answer sooner."""
         if not self.client_watched:
             self.client_watched = True
-            self.relay.loop.add(self.client.fileno(), 0, self._client_gone)
+            self.relay.loop.add(self.client, 0, self._client_gone)
 
     def _leave_phase(self) -> None:
         self.relay.parked -= self.phase is Phase.PARKED
@@ -251,7 +252,7 @@ class Dial:
     def _hang_up(self) -> None:
         if self.server is not None:
             reset_on_close(self.server)  # it may have answered just now
-            self.relay.loop.discard(self.server)
+            self.relay.loop.discard(self.server.detach())
             self.server = None
             self.server_watched = False
 

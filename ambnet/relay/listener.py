@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ambnet.relay.loop import EXCLUSIVE, IN
-from ambnet.relay.sockets import BACKLOG, STREAM, keep_alive, no_delay
+from ambnet.relay.sockets import BACKLOG, keep_alive, no_delay
 
 if TYPE_CHECKING:
     from ambnet.relay.relay import Relay
@@ -58,7 +59,7 @@ class Listener:
     `accept` is the one system call that tests replace, to raise what the kernel seldom raises.
     """
 
-    __slots__ = ("accept", "family", "relay", "route", "sock", "watched")
+    __slots__ = ("accept", "relay", "route", "sock", "watched")
 
     def __init__(self, relay: Relay, sock: socket.socket, route: Route, accept: Accept | None = None) -> None:
         sock.setblocking(False)
@@ -66,7 +67,6 @@ class Listener:
         no_delay(sock)
         self.relay = relay
         self.route = route
-        self.family = sock.family
         self.sock = Accepting(fileno=sock.detach())
         self.accept = accept or self.sock.take
         self.watched = False
@@ -113,7 +113,6 @@ class Listener:
                 else:
                     relay.listener_broken(self, error)
                 return False
-            client = socket.socket(self.family, STREAM, 0, fd)
-            client.setblocking(False)
-            relay.admit(client, address[0], self.route)
+            os.set_blocking(fd, False)
+            relay.admit(fd, address[0], self.route)
         return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import os
 import select
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -48,7 +47,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], object]] = {}
         self._timers: list[Timer] = []
-        self._discarded: list[socket.socket] = []
+        self._discarded: list[int] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._running = False
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -73,13 +72,13 @@ class Loop:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def discard(self, sock: socket.socket) -> None:
-        """Forget a socket at once, watched or not, and close it after this batch of events.
+    def discard(self, fd: int) -> None:
+        """Forget a descriptor at once, watched or not, and close it after this batch of events.
 
-        Not before: its number must not be given to another socket while the batch may still hold an event for it.
+        Not before: its number must not be given to another one while the batch may still hold an event for it.
         """
-        self._handlers.pop(sock.fileno(), None)
-        self._discarded.append(sock)
+        self._handlers.pop(fd, None)
+        self._discarded.append(fd)
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Timer:
         """Call once, `delay` seconds from now."""
@@ -124,8 +123,8 @@ class Loop:
 
     def _close_discarded(self) -> None:
         discarded, self._discarded = self._discarded, []
-        for sock in discarded:
-            sock.close()
+        for fd in discarded:
+            os.close(fd)
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0].when <= self.now:

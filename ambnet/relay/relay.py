@@ -14,6 +14,7 @@ from ambnet.relay.loop import Loop, Timer
 from ambnet.relay.pipes import PipePool
 from ambnet.relay.route import Route
 from ambnet.relay.session import Session
+from ambnet.relay.sockets import Socket
 from ambnet.relay.upstream import Endpoint, Upstream
 
 log = logging.getLogger("relay")
@@ -67,8 +68,8 @@ class Relay:
         """How many clients there are, waiting ones included."""
         return len(self.sessions) + len(self.dials)
 
-    def admit(self, client: socket.socket, source: str, route: Route) -> None:
-        """Take on an accepted client."""
+    def admit(self, client: int, source: str, route: Route) -> None:
+        """Take on an accepted client, a descriptor that does not block."""
         route.counters["accepted"] += 1
         Dial(self, route, client, source.removeprefix("::ffff:")).start()
 
@@ -112,7 +113,7 @@ class Relay:
         self.dials.pop(dial, None)
         self._one_less()
 
-    def connected(self, dial: Dial, upstream: Upstream, server: socket.socket) -> None:
+    def connected(self, dial: Dial, upstream: Upstream, server: Socket) -> None:
         """An instance answered: carry bytes from now on."""
         self.dials.pop(dial, None)
         dial.route.counters["connected"] += 1

@@ -2,7 +2,8 @@
 
 Each direction is a `Side` that reads from its own socket and writes to its peer's. It reads only while nothing read
 before waits to be written, so a direction never holds more than one buffer: a slow reader slows its writer down.
-Copying goes through one buffer that all share; a direction in which full buffers keep coming is spliced instead.
+Bytes are copied through our memory; a direction in which full buffers keep coming is spliced instead. Both know a
+socket by its descriptor: read(2) and write(2) on a number cost Python a third less than a socket object's methods.
 The end of one direction (FIN) is passed on and the other goes on; a reset of either socket resets the other.
 """
 
@@ -11,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from os import read, write
 from typing import TYPE_CHECKING, Final
 
 from ambnet.relay.loop import IN, OUT
 from ambnet.relay.pipes import MOVE, SIZE, Pipe
-from ambnet.relay.sockets import keep_alive, reset_on_close
+from ambnet.relay.sockets import Socket, keep_alive, reset_on_close
 
 if TYPE_CHECKING:
     from ambnet.relay.relay import Relay
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from ambnet.relay.upstream import Upstream
 
 BUFFER_SIZE: Final = 64 * 1024
-BUFFER: Final = bytearray(BUFFER_SIZE)
-VIEW: Final = memoryview(BUFFER)
 
 SPLICE_AFTER: Final = 4  # full buffers in a row: a transfer of 256 KiB pays for taking a pipe
 COPY_AFTER: Final = 16  # small splices in a row: the bulk is over
@@ -35,6 +35,7 @@ class Side:
     """One socket of a session and the direction that begins there."""
 
     __slots__ = (
+        "_sock",
         "carried",
         "ended",
         "fd",
@@ -44,17 +45,16 @@ class Side:
         "quiet",
         "run",
         "session",
-        "sock",
         "waiting",
         "watched",
     )
 
     peer: Side
 
-    def __init__(self, session: Session, sock: socket.socket) -> None:
+    def __init__(self, session: Session, fd: int, sock: Socket | None) -> None:
         self.session = session
-        self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd
+        self._sock = sock
         self.interest = IN
         self.carried = 0  # bytes taken from this socket and not yet accounted for
         self.quiet = False  # nothing came since the last sweep
@@ -63,6 +63,19 @@ class Side:
         self.waiting: bytes | None = None  # read and not yet written
         self.pipe: Pipe | None = None
         self.watched = True
+
+    @property
+    def sock(self) -> Socket:
+        """The descriptor as a socket, for what is more than reading and writing."""
+        if self._sock is None:
+            self._sock = Socket(fileno=self.fd)
+        return self._sock
+
+    def discard(self) -> None:
+        """Close the socket, after this batch of events."""
+        if self._sock is not None:
+            self._sock.detach()
+        self.session.relay.loop.discard(self.fd)
 
     def start(self, watched: bool) -> None:
         """Begin to read; `watched` says that epoll knows the socket already."""
@@ -92,26 +105,27 @@ class Side:
             self._splice(self.pipe)
             return
         try:
-            count = self.sock.recv_into(BUFFER)
+            piece = read(self.fd, BUFFER_SIZE)
         except BlockingIOError:
             return
         except OSError:
             self.session.reset()
             return
-        if not count:
+        if not piece:
             self._end()
             return
+        count = len(piece)
         self.quiet = False
         self.carried += count
         try:
-            sent = self.peer.sock.send(VIEW[:count])
+            sent = write(self.peer.fd, piece)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._rejected()
             return
         if sent < count:
-            self.waiting = bytes(VIEW[sent:count])
+            self.waiting = piece[sent:]
             self._pause()
         if count < BUFFER_SIZE:
             self.run = 0
@@ -122,7 +136,7 @@ class Side:
         """Write what waits, now that the peer takes more, and read on once nothing does."""
         try:
             if self.waiting is not None:
-                sent = self.peer.sock.send(self.waiting)
+                sent = write(self.peer.fd, self.waiting)
                 self.waiting = self.waiting[sent:] or None
             elif self.pipe is not None and self.pipe.held:
                 self.pipe.held -= os.splice(self.pipe.source, self.peer.fd, self.pipe.held, flags=MOVE)
@@ -221,9 +235,9 @@ class Side:
         without a relay between, the client would find the answer in front of the reset.
         """
         with contextlib.suppress(OSError):
-            while self.peer.idle and (count := self.peer.sock.recv_into(BUFFER)):
-                self.peer.carried += count
-                if self.sock.send(VIEW[:count]) < count:
+            while self.peer.idle and (piece := read(self.peer.fd, BUFFER_SIZE)):
+                self.peer.carried += len(piece)
+                if write(self.fd, piece) < len(piece):
                     break
         self.session.reset()
 
@@ -243,16 +257,14 @@ class Session:
 
     __slots__ = ("client", "closed", "relay", "route", "server", "since", "upstream")
 
-    def __init__(
-        self, relay: Relay, route: Route, upstream: Upstream, client: socket.socket, server: socket.socket
-    ) -> None:
+    def __init__(self, relay: Relay, route: Route, upstream: Upstream, client: int, server: Socket) -> None:
         self.relay = relay
         self.route = route
         self.upstream = upstream
         self.closed = False
         self.since = 0.0  # when a sweep last saw that bytes had moved; 0 before the first one
-        self.client = Side(self, client)
-        self.server = Side(self, server)
+        self.client = Side(self, client, None)
+        self.server = Side(self, server.fileno(), server)
         self.client.peer = self.server
         self.server.peer = self.client
         upstream.opened()
@@ -265,7 +277,7 @@ class Session:
         self.relay.session_ended(self)
         for side in (self.client, self.server):
             side.return_pipe()
-            self.relay.loop.discard(side.sock)
+            side.discard()
             del side.peer  # no circle is left for the garbage collector to find
         del self.client, self.server
 

@@ -12,16 +12,20 @@ BACKLOG = 4096  # the kernel's own limit (somaxconn) since 5.4: a burst of that 
 USER_TIMEOUT = 30_000
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3))  # seconds, seconds, times
 
+# The kernel's socket without the enumerations and methods that `socket.socket` puts around it. The relay makes one a
+# connection; descriptors alone do for the rest, as reading and writing need no more.
+Socket = socket.SocketType
+
 STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: close sends RST
 
 
-def reset_on_close(sock: socket.socket) -> None:
+def reset_on_close(sock: Socket) -> None:
     """Make the coming close of this socket send RST instead of FIN."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
-def keep_alive(sock: socket.socket) -> None:
+def keep_alive(sock: Socket) -> None:
     """Have the kernel notice a peer that vanished: within 30 s when bytes are on their way, else within 60 + 3 * 15."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE:
@@ -29,7 +33,7 @@ def keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
 
-def no_delay(sock: socket.socket) -> None:
+def no_delay(sock: Socket) -> None:
     """Send small pieces at once: whoever wrote them decided when."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
