@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,7 @@ def main() -> int:
     asked = parser.parse_args()
     if os.geteuid():
         parser.error("network namespaces need root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # namespaces must not stay behind
     full = not (asked.quick or asked.only or asked.subjects)
     workloads = [
         WORKLOADS[name] for name in asked.only or [n for n, w in WORKLOADS.items() if w.quick or not asked.quick]

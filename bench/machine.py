@@ -33,14 +33,15 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / TICKS
 
 
-def settle(share: float = 0.1, seconds: float = 1.0) -> None:
-    """Wait until the machine has nothing else to do: under `share` of its cores for 0.1 s; `seconds` at most."""
+def settle(share: float = 0.1, seconds: float = 1.0) -> bool:
+    """Wait until the machine is at rest: under `share` of its cores for 0.1 s. False if it was not in `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         started, busy = time.monotonic(), busy_seconds()
         time.sleep(0.1)
         if busy_seconds() - busy < share * (os.cpu_count() or 1) * (time.monotonic() - started):
-            return
+            return True
+    return False
 
 
 def cpu_seconds(pid: int) -> float:

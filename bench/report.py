@@ -90,7 +90,8 @@ def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
     kind = "a short run" if machine["quick"] else "a full run"
     yield f"{machine['date'][:10]}, {kind}: {machine['rounds']} round(s) in {machine['seconds'] // 60} minutes on "
     yield f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}; "
-    yield f"Python {machine['python']}, {versions}.\n"
+    yield f"Python {machine['python']}, {versions}.\n\nBefore {machine['restless']} of {machine['visits']} visits the "
+    yield "machine was not at rest: the more of them, the less the figures mean.\n"
 
 
 def _targets(rows: Sequence[Row]) -> Iterator[str]:

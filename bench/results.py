@@ -20,10 +20,16 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Record:
-    """What a run has found so far; `missing` maps workload and subject to the reasons, one a visit that failed."""
+    """What a run has found so far.
+
+    `missing` maps workload and subject to the reasons, one a visit that failed; `restless` counts the visits that began
+    although the machine had not come to rest: somebody else was at work on it.
+    """
 
     samples: list[Sample] = field(default_factory=list)
     missing: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    visits: int = 0
+    restless: int = 0
 
 
 def write(record: Record, folder: Path, *, rounds: int, seconds: float, quick: bool) -> None:
@@ -37,6 +43,7 @@ def write(record: Record, folder: Path, *, rounds: int, seconds: float, quick: b
         for (work, who), why in record.missing.items()
     ]
     about = {"date": now.isoformat(timespec="seconds"), "rounds": rounds, "seconds": round(seconds), "quick": quick}
+    about |= {"visits": record.visits, "restless": record.restless}
     _write_json(folder / "machine.json", {**about, **facts(), "missing": missing})
     for old in folder.glob("raw-*.jsonl"):
         old.unlink()

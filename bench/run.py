@@ -40,7 +40,8 @@ def _bearable(record: Record, workload: Workload, subject: Subject) -> bool:
 
 def _visit(workload: Workload, subject: Subject, effort: Effort, number: int, record: Record) -> None:
     started = time.monotonic()
-    settle()
+    record.visits += 1
+    record.restless += not settle()
     figures = []
     try:
         for figure in workload.measure(subject, effort):
