@@ -71,29 +71,27 @@ class KernelPlane:
             }
             wants.setdefault(family, {})[port] = Want(self._settings.policy, targets)
         ticket = self._tables.want(wants)
-        await asyncio.gather(self._relay.apply(service, instances, unhealthy), self._tables.settled(ticket))
         for place in self._places[service]:
             members = frozenset(item.address for item in _members(instances, *place))
             gone = self._members.get(place, frozenset()) - members
             self._members[place] = members
             if gone:
-                self._follow_removal(place, gone)
+                self._flows.beside(self._follow_removal(ticket, place, gone))
+        await asyncio.gather(self._relay.apply(service, instances, unhealthy), self._tables.settled(ticket))
 
-    def _follow_removal(self, place: Place, gone: frozenset[Address]) -> None:
-        """End the connections of instances that are gone, as `--on-removal` says; datagrams move on at once."""
+    async def _follow_removal(self, ticket: int, place: Place, gone: frozenset[Address]) -> None:
+        """End the connections of instances that are gone, as `--on-removal` says; datagrams move on at once.
+
+        Not before the rules send nobody there any more: what is cut would come again.
+        """
+        await self._tables.written(ticket)
         seconds = self._settings.on_removal.seconds
         if place[1].protocol is Protocol.UDP:
             seconds = 0 if self._members[place] else None  # they stay where there is nowhere to go on to
-        if seconds is None:
-            self._tables.forget(*place, gone)
-        else:
-            self._flows.beside(self._end(place, gone, seconds))
-
-    async def _end(self, place: Place, gone: frozenset[Address], seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        gone -= self._members[place]
-        await self._flows.end(self._those(place, gone))
-        self._tables.forget(*place, gone)
+        if seconds is not None:
+            await asyncio.sleep(seconds)
+            await self._flows.end(self._those(place, gone - self._members[place]))
+        self._tables.forget(*place, gone - self._members[place])
 
     def released(self, family: str, port: Port, addresses: frozenset[Address]) -> None:
         """The kernel sends nobody there any more: whoever still waits for an answer is to be balanced anew."""

@@ -7,22 +7,24 @@ one that failed, or when somebody else changed a table, nothing is sure any more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ambcore.backoff import backoff
 from ambcore.model import Address
+from ambnet.daemon import cancel
 from ambnet.saying import Saying
 from dynproxy import adopted
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
 from dynproxy.forwarding import open_door
 from dynproxy.generation import generation
-from dynproxy.nft import Nft, NftError
+from dynproxy.nft import Nft, NftError, Trouble
 from dynproxy.ruleset import (
     NOBODY,
     Port,
@@ -39,6 +41,7 @@ from dynproxy.ruleset import (
 log = logging.getLogger("kernel")
 
 PERIOD = 0.05  # seconds between two transactions, at least
+SOON = 0.5  # seconds after which nobody waits for a transaction any more; it goes on
 RETRY = (0.5, 15.0)  # seconds until the next try after a transaction that failed: first and longest
 
 Wants = Mapping[Port, Want]
@@ -84,9 +87,11 @@ class KernelTables:
         self._changed = asyncio.Event()
         self._progress = asyncio.Condition()
         self._access = asyncio.Lock()
-        self._wanted = self._tried = 0
+        self._wanted = self._tried = self._done = 0
+        self._late = False
         self._generation: int | None = None
-        self._saying = Saying(log)
+        self._saying, self._seeing = Saying(log), Saying(log)
+        self._withdrawn = self._removed = False
         self.failures = self.transactions = self.repairs = 0
         self.error: str | None = None
         self.on_release: Callable[[str, Port, frozenset[Address]], None] = lambda *_: None
@@ -133,7 +138,12 @@ class KernelTables:
         return sum(len(table.held.endpoints) for table in self._tables.values())
 
     def want(self, wants: Mapping[str, Wants]) -> int:
-        """Make these, by family, what the ports named in them shall do; returns a ticket for `settled`."""
+        """Make these, by family, what the ports named in them shall do; returns a ticket for `settled`.
+
+        Once withdrawn, nothing is wanted any more.
+        """
+        if self._withdrawn:
+            return self._tried
         for family, ports in wants.items():
             if family in self._tables:
                 self._tables[family].wants.update(ports)
@@ -142,9 +152,16 @@ class KernelTables:
         return self._wanted
 
     async def settled(self, ticket: int) -> None:
-        """Until what was wanted then has been tried, with or without success."""
+        """Until what was wanted then has been tried, with or without success, or is known to take long."""
+        await self._until(lambda: self._tried >= ticket or self.error is not None or self._late)
+
+    async def written(self, ticket: int) -> None:
+        """Until what was wanted then is so, however long that takes."""
+        await self._until(lambda: self._done >= ticket)
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
         async with self._progress:
-            await self._progress.wait_for(lambda: self._tried >= ticket or self.error is not None)
+            await self._progress.wait_for(reached)
 
     def marks(self, family: str, port: Port, addresses: Iterable[Address]) -> frozenset[int]:
         """The connection marks of these endpoints."""
@@ -173,12 +190,9 @@ class KernelTables:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            began, ticket = time.monotonic(), self._wanted
-            async with self._access:
-                await self._write()
-            async with self._progress:
-                self._tried = ticket
-                self._progress.notify_all()
+            began = time.monotonic()
+            async with self._impatience():
+                await self._try()
             if self.error is None:
                 delays = None
                 await asyncio.sleep(max(0.0, began + PERIOD - time.monotonic()))
@@ -187,8 +201,37 @@ class KernelTables:
                 await asyncio.sleep(next(delays))
                 self._changed.set()
 
+    async def _try(self) -> None:
+        """One transaction, with all that is wanted by the time it can begin."""
+        async with self._access:
+            ticket = self._wanted
+            await self._write()
+        async with self._progress:
+            self._tried = ticket
+            self._done = ticket if self.error is None else self._done
+            self._progress.notify_all()
+
+    @contextlib.asynccontextmanager
+    async def _impatience(self) -> AsyncIterator[None]:
+        """Tell those who wait, should the block take long."""
+
+        async def tell() -> None:
+            await asyncio.sleep(SOON)
+            async with self._progress:
+                self._late = True
+                self._progress.notify_all()
+
+        telling = asyncio.create_task(tell())
+        try:
+            yield
+        finally:
+            self._late = False
+            await cancel(telling)
+
     async def _write(self) -> None:
         """One transaction, and what it says about what is held."""
+        if self._removed:
+            return
         tables = self._tables.values()
         taken = [table.take() for table in tables]
         plans = [planned(table.held, wants, table.numbers) for table, wants in zip(tables, taken, strict=True)]
@@ -228,11 +271,12 @@ class KernelTables:
     async def look(self) -> None:
         """Take up what the kernel has counted and who refused; repair the tables if somebody changed them."""
         async with self._access:
-            tables = [table for table in self._tables.values() if table.sure and table.ours]
+            tables = [table for table in self._tables.values() if table.sure and table.ours and not self._removed]
             try:
                 for table in tables:
                     where = f"{table.held.family} {table.held.table}"
-                    items = await self._nft.read(f"reset counters table {where}", f"list set {where} dead")
+                    # In this order: nft 1.1.3 resets nothing if something is listed after it.
+                    items = await self._nft.read(f"list set {where} dead", f"reset counters table {where}")
                     for name, packets, size in adopted.counters(items):
                         self.packets[name] += packets
                         self.bytes[name] += size
@@ -240,9 +284,14 @@ class KernelTables:
                 if self._generation is None or generation() != self._generation:
                     await self._verify(tables)
             except (NftError, adopted.UnreadableError) as error:
+                if isinstance(error, NftError) and error.kind is not Trouble.REFUSED:
+                    self._seeing.say(error.kind, logging.ERROR, "the kernel's rules cannot be read: %s", error)
+                    return  # which says nothing about them
                 self.repairs += 1
                 self._doubt(f"somebody changed our rules: {error}")
                 self._changed.set()
+            else:
+                self._seeing.say("", logging.INFO, "the kernel's rules can be read again")
 
     async def _verify(self, tables: Iterable[_Table]) -> None:
         """Raise what is wrong with the tables, NftError or UnreadableError."""
@@ -265,14 +314,15 @@ class KernelTables:
     async def withdraw(self) -> None:
         """Send nobody on any more; what is connected goes on."""
         nobody = {port: Want("round-robin", {}) for port in self._ports}
-        await self.settled(self.want(dict.fromkeys(self._tables, nobody)))
+        ticket = self.want(dict.fromkeys(self._tables, nobody))
+        self._withdrawn = True
+        await self.settled(ticket)
 
     async def remove(self) -> None:
         """Take the tables out of the kernel; connections keep the addresses they have. Raises NftError."""
         async with self._access:
             await self._nft.apply("".join(removal(family, table.held.table) for family, table in self._tables.items()))
-            for table in self._tables.values():
-                table.sure = False
+            self._removed = True
 
 
 def _transaction(table: _Table, plan: Ruleset) -> str:
