@@ -98,7 +98,7 @@ async def _legacy(family: str) -> list[Filter]:
     if not _has_legacy(family):
         return []
     try:
-        said = await _run(_program(LEGACY, family), "-S")
+        said = await _run(_program(LEGACY, family), *WAIT, "-S")
     except DoorError:  # unknown is not accept
         return [Filter(LEGACY, family, "filter", "not known", door=False)]
     lines = said.splitlines()
