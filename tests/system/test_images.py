@@ -78,7 +78,7 @@ def test_simple_amb_carries_none_of_the_dependencies(module: str) -> None:
 
 @pytest.mark.parametrize(("name", "limit"), [("simple-amb", 115), *((name, 160) for name in PROGRAMS[1:])])
 def test_the_image_is_small(name: str, limit: int) -> None:
-    """In MB; Debian's base is 78 of them, Python 28, gRPC and the other dependencies 40, dynproxy's nft and iptables 5."""
+    """In MB; Debian's base is 78 of them, Python 28, gRPC and the other dependencies 40, nft and iptables 5."""
     assert int(docker("inspect", "--format", "{{.Size}}", image(name))) / 1e6 < limit
 
 
