@@ -57,7 +57,8 @@ The subjects take turns within a round (A B C, A B C); each visit starts its sub
 until the machine is idle. A figure is the median over the rounds, with the least and the greatest. A ratio is the
 median of the quotients of each round, so it may differ a little from the quotient of the medians. "of HAProxy" compares
 with HAProxy on one thread, for the subjects with two workers with HAProxy on two. CPU is that of the whole machine:
-client, server, kernel and all. What takes long and varies little (tables, 100 services) has one round.
+client, server, kernel and all. What takes long and
+varies little (tables, 100 services, memory) has fewer rounds.
 
 The peers come from Debian and are set up to be fast; their configurations are in `bench/peers/`, the command lines in
 `bench/subjects.py`.
@@ -87,7 +88,7 @@ def render(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
 
 def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
-    kind = "a short run" if machine["quick"] else "a full run"
+    kind = "a short run, too short to quote" if machine["quick"] else "a full run"
     yield f"{machine['date'][:10]}, {kind}: {machine['rounds']} round(s) in {machine['seconds'] // 60} minutes on "
     yield f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}; "
     yield f"Python {machine['python']}, {versions}.\n\nBefore {machine['restless']} of {machine['visits']} visits the "

@@ -67,7 +67,7 @@ def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
         wait_for(lambda: all(pongs(made, FRONT, port) for port in SERVICES.values()), 30, "100 services answer")
         settle()
         spent, started = _spent(hundred), time.monotonic()
-        time.sleep(effort.idle)
+        time.sleep(effort.idle / 2)
         idle = 100 * (_spent(hundred) - spent) / (time.monotonic() - started)
         yield Figure("services-100", "cpu idle", "% of a core", idle)
         yield Figure("services-100", "resident", "MiB", sum(map(resident_kib, hundred.processes())) / 1024)
