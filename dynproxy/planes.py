@@ -45,7 +45,7 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
         return Probe((), "chosen by --plane relay")
     if settings.policy not in DRAWS:
         return Probe((), f"{settings.policy} needs to count connections, which the relay does")
-    return await probe(nft, settings.listen)
+    return await probe(nft, settings.listen, insist=settings.plane == "kernel")
 
 
 async def _leave(settings: Settings, nft: Nft) -> None:

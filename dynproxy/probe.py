@@ -32,16 +32,17 @@ class Probe:
     why: str
 
 
-async def probe(nft: Nft, listen: str | None) -> Probe:
+async def probe(nft: Nft, listen: str | None, *, insist: bool = False) -> Probe:
     """Ask this machine; `listen` is the one address to serve, None for all. Never raises.
 
-    Lets our connections through Docker's forward chain, for only then is it known that this can be done. Nothing else
-    is changed.
+    Somebody else's forward policy of drop keeps a family from working, unless the operator insists: an exception from
+    it cannot be seen. Lets our connections through Docker's, for only then is it known that this can be done. Nothing
+    else is changed.
     """
     if why := _in_general(listen):
         return Probe((), why)
     families = _families(listen)
-    reasons = await asyncio.gather(*(_why_not(nft, family) for family in families))
+    reasons = await asyncio.gather(*(_why_not(nft, family, insist) for family in families))
     return summary(dict(zip(families, reasons, strict=True)))
 
 
@@ -78,9 +79,12 @@ def _capabilities() -> int:
     return 0
 
 
-async def _why_not(nft: Nft, family: str) -> str | None:
+async def _why_not(nft: Nft, family: str, insist: bool) -> str | None:
     """What keeps one family from working; the first thing found."""
-    return _forwards_not(family) or await _refused(nft, family) or await open_door(nft, [family])
+    if why := _forwards_not(family) or await _refused(nft, family):
+        return why
+    why = await open_door(nft, [family])
+    return None if insist else why
 
 
 def _forwards_not(family: str) -> str | None:

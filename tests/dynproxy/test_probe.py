@@ -93,13 +93,15 @@ def test_a_family_that_the_machine_does_not_forward_is_named(
     assert probed(machine) == outcome
 
 
-def test_somebody_elses_forward_policy_is_named(machine: Namespace) -> None:
+def test_somebody_elses_forward_policy_is_named_and_an_operator_who_insists_is_believed(machine: Namespace) -> None:
+    """What the operator lets through it cannot be seen from outside."""
     machine.run(
         "nft", "add table inet wall; add chain inet wall c { type filter hook forward priority 0; policy drop; }"
     )
     assert probed(machine) == Probe(
         (), "the forward policy of table inet wall is drop; allow connections marked 0xa3b00000/0xfff00000"
     )
+    assert machine.call(lambda: asyncio.run(probe(Nft(), None, insist=True))) == BOTH
 
 
 def test_asking_leaves_nothing_behind(machine: Namespace) -> None:
