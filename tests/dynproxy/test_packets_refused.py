@@ -14,7 +14,7 @@ import pytest
 
 from ambcore.model import Address
 from dynproxy.ruleset import DEAD_FOR
-from tests.support.answering import RESET, Datagrams
+from tests.support.answering import RESET, Answering, Datagrams
 from tests.support.hosts import PATIENCE
 from tests.support.kernel_scene import Scene
 from tests.support.kernel_table import TCP80, UDP53
@@ -52,7 +52,18 @@ def test_of_two_one_refuses_and_only_one_client_of_300_notices(scene: Scene) -> 
     assert answers == {scene.host(1): 300}
     assert 1 <= slow <= 1 + (time.monotonic() - started) / DEAD_FOR  # it is asked again once the set has forgotten it
     assert dead(scene, scene.instance(2, REFUSING))
-    eventually(lambda: not scene.table.dead(), DEAD_FOR + 10, "forgotten")
+
+
+@pytest.mark.parametrize("scene", [4], indirect=True)
+def test_a_refusal_is_forgotten_after_a_while(scene: Scene) -> None:
+    """So that an instance that comes back is found without anybody's help."""
+    refusing = scene.instance(1, REFUSING)
+    scene.table.serve(TCP80, refusing)
+    assert scene.ask() == scene.relay
+    assert dead(scene, refusing)
+    with Answering(scene.server, REFUSING):
+        eventually(lambda: scene.ask() == scene.host(1), DEAD_FOR + 10)
+    assert not scene.table.dead()
 
 
 def test_of_three_two_refuse(scene: Scene) -> None:
