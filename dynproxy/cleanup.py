@@ -40,11 +40,13 @@ async def forgotten_tables(nft: Nft, listen: str | None, ports: Set[int], *, but
 
 
 async def _ports(nft: Nft, family: str, name: str) -> set[int]:
-    """The ports that a table serves; none if it does not look like ours."""
-    with contextlib.suppress(NftError):
-        return adopted.numbers(
-            await nft.read(*(f"list set {family} {name} {protocol.value}_ports" for protocol in Protocol))
-        )
+    """The ports that a table serves; none if it does not look like ours.
+
+    Each set is asked for by itself: of two in one call, nft 1.0.6 finds only the second.
+    """
+    with contextlib.suppress(NftError, adopted.UnreadableError):
+        sets = [await nft.read(f"list set {family} {name} {protocol.value}_ports") for protocol in Protocol]
+        return set().union(*map(adopted.numbers, sets))
     return set()
 
 
