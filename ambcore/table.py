@@ -11,7 +11,7 @@ The text form, one line an instance, is for people and tests:
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -37,19 +37,21 @@ class Table:
     @classmethod
     def of(cls, instances: Iterable[Instance]) -> Self:
         """A table of these; of two with one (service, id) the later counts."""
-        return cls.grouped({(item.service, item.id): item for item in instances})
-
-    @classmethod
-    def grouped(cls, instances: Mapping[InstanceKey, Instance]) -> Self:
-        """A table of instances that are already under their (service, id)."""
+        keyed = {(item.service, item.id): item for item in instances}
         services: dict[str, list[Instance]] = {}
-        for key in sorted(instances):
-            services.setdefault(key[0], []).append(instances[key])
+        for key in sorted(keyed):
+            services.setdefault(key[0], []).append(keyed[key])
         return cls(MappingProxyType({name: tuple(members) for name, members in services.items()}))
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         """The instances of a service; an empty tuple if it has none."""
         return self.services.get(service, ())
+
+    def find(self, service: str, name: str) -> Instance | None:
+        """The instance of a service with this id, if there is one."""
+        members = self.instances(service)
+        place = bisect_left(members, name, key=lambda instance: instance.id)
+        return members[place] if place < len(members) and members[place].id == name else None
 
     def __iter__(self) -> Iterator[Instance]:
         for members in self.services.values():
@@ -128,30 +130,43 @@ def fold(table: Table, message: Message, reader: Reader) -> tuple[Table, tuple[R
     """The table after a message, and what was refused on the way.
 
     A refused record changes nothing: the instance last read from its key stays, unless the key was deleted since.
-    Cost is linear in the table, once a message however many events it carries.
+    Cost is linear in the services that the message speaks of, once however many events it carries.
     """
-    before = {(item.service, item.id): item for item in table}
-    after: dict[InstanceKey, Instance] = {} if isinstance(message, Listed) else dict(before)
-    members = Counter(service for service, _ in after)
+    listed = isinstance(message, Listed)
+    services = {} if listed else dict(table.services)
+    after: dict[str, dict[str, Instance]] = {}
+
+    def members(service: str) -> dict[str, Instance]:
+        """The instances of a service by id, as they are after the events so far."""
+        if service not in after:
+            after[service] = _by_id(services.get(service, ()))
+        return after[service]
+
     refused: list[Rejection] = []
     for event in message.items if isinstance(message, Listed) else message.events:
         if isinstance(event, KeyDeleted):
-            if gone := after.pop(_key_or_none(event.key, reader.prefix), None):
-                members[gone.service] -= 1
+            service, name = _key_or_none(event.key, reader.prefix)
+            members(service).pop(name, None)
             continue
         try:
             instance = reader.read(event)
-            if (instance.service, instance.id) not in after:
-                reader.check_room(instance, members[instance.service])
-                members[instance.service] += 1
-            after[instance.service, instance.id] = instance
+            group = members(instance.service)
+            if instance.id not in group:
+                reader.check_room(instance, len(group))
+            group[instance.id] = instance
         except RecordError as error:
-            key = _key_or_none(event.key, reader.prefix)
-            if isinstance(message, Listed) and key in before and key not in after:
-                after[key] = before[key]
-                members[key[0]] += 1
-            refused.append(Rejection(event.key, error, kept=key in after))
-    return Table.grouped(after), tuple(refused)
+            service, name = _key_or_none(event.key, reader.prefix)
+            group = members(service)
+            if listed and name not in group and (stays := table.find(service, name)):
+                group[name] = stays
+            refused.append(Rejection(event.key, error, kept=name in group))
+    services |= {service: tuple(group[name] for name in sorted(group)) for service, group in after.items()}
+    peopled = {service: services[service] for service in sorted(services) if services[service]}
+    return Table(MappingProxyType(peopled)), tuple(refused)
+
+
+def _by_id(instances: Iterable[Instance]) -> dict[str, Instance]:
+    return {instance.id: instance for instance in instances}
 
 
 def _key_or_none(key: bytes, prefix: str) -> InstanceKey:
@@ -176,10 +191,21 @@ class Diff:
 
 def diff(old: Table, new: Table) -> Diff:
     """What has to be done to a world that looks like `old` to make it look like `new`."""
-    was = {(item.service, item.id): item for item in old}
-    now = {(item.service, item.id): item for item in new}
+    names = sorted(old.services.keys() | new.services.keys())
+    parts = [_diff(old.instances(name), new.instances(name)) for name in names]
     return Diff(
-        added=tuple(item for key, item in now.items() if key not in was),
-        removed=tuple(item for key, item in was.items() if key not in now),
-        changed=tuple((was[key], item) for key, item in now.items() if key in was and was[key] != item),
+        added=tuple(item for part in parts for item in part.added),
+        removed=tuple(item for part in parts for item in part.removed),
+        changed=tuple(pair for part in parts for pair in part.changed),
+    )
+
+
+def _diff(old: tuple[Instance, ...], new: tuple[Instance, ...]) -> Diff:
+    """What changed in one service. Those that stay are the same objects mostly, which is sooner seen than equality."""
+    was, now = _by_id(old), _by_id(new)
+    kept = [(was[name], item) for name, item in now.items() if name in was and was[name] is not item]
+    return Diff(
+        added=tuple(item for name, item in now.items() if name not in was),
+        removed=tuple(item for name, item in was.items() if name not in now),
+        changed=tuple(pair for pair in kept if pair[0] != pair[1]),
     )

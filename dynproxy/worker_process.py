@@ -22,6 +22,7 @@ from ambnet.relay.protocol import (
     Message,
     Ready,
     Stats,
+    changes,
     encode,
     merge,
 )
@@ -47,7 +48,7 @@ class Worker:
     silent: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _newest: dict[str, Endpoints] = field(default_factory=dict)
-    _told: dict[str, int] = field(default_factory=dict)
+    _told: dict[str, Endpoints] = field(default_factory=dict)
     _unsaid: list[Message] = field(default_factory=list)
     _writer: asyncio.StreamWriter | None = None
 
@@ -87,10 +88,14 @@ class Worker:
         self._say(Drain(seconds))
 
     def _tell_newest(self, service: str) -> None:
-        newest = self._newest[service]
-        if self._told.get(service, 0) == self.applied.get(service, 0) < newest.generation:
-            self._told[service] = newest.generation
+        newest, told = self._newest[service], self._told.get(service)
+        if told is None:
             self._say(newest)
+        elif told.generation == self.applied.get(service) and told.generation < newest.generation:
+            self._say(changes(service, newest.generation, told.endpoints or (), newest.endpoints or ()))
+        else:
+            return
+        self._told[service] = newest
 
     def _say(self, message: Message) -> None:
         """Queue a message; a worker that has ended hears nothing."""

@@ -15,7 +15,7 @@ from ambnet.relay.pipes import PipePool
 from ambnet.relay.route import Route
 from ambnet.relay.session import Session
 from ambnet.relay.sockets import Socket
-from ambnet.relay.upstream import Endpoint, Upstream
+from ambnet.relay.upstream import Endpoint, Key, Upstream
 
 log = logging.getLogger("relay")
 
@@ -138,7 +138,13 @@ class Relay:
 
     def apply(self, route: Route, endpoints: Iterable[Endpoint]) -> None:
         """Make these a route's instances: waiting clients are released in order, removed instances' treated as told."""
-        removed = route.replace(endpoints, self.loop.now)
+        self._after_change(route, route.replace(endpoints, self.loop.now))
+
+    def change(self, route: Route, put: Iterable[Endpoint], removed: Iterable[Key]) -> None:
+        """Add or alter some of a route's instances and remove others, as `apply` does."""
+        self._after_change(route, route.change(put, removed, self.loop.now))
+
+    def _after_change(self, route: Route, removed: list[Upstream]) -> None:
         if removed and route.on_removal is not None:
             if route.on_removal:
                 self.loop.call_later(route.on_removal, lambda: self._cut(route, removed))

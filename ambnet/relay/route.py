@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ambnet.relay.upstream import EJECT_AFTER, Endpoint, Traffic, Upstream
+from ambnet.relay.upstream import EJECT_AFTER, Endpoint, Key, Traffic, Upstream
 
 # What can happen to clients of a route, in words fit for a metric's label.
 COUNTERS = (
@@ -22,9 +22,6 @@ COUNTERS = (
     "removed_closed",  # by --on-removal
     "drain_closed",  # still there when a drain's time was up
 )
-
-Key = tuple[str, str, int]
-
 
 # Decides whom to ask: gets the client's address without its port and the open connections of an instance by its id,
 # gives every upstream once, best first.
@@ -57,21 +54,24 @@ def _ejected_last(upstreams: Iterator[Upstream], now: float) -> Iterator[Upstrea
 
 
 class Route:
-    """A service's upstreams as one snapshot, replaced as a whole; what they carried survives the replacement.
+    """A service's upstreams, and what they carried, which survives every change of them.
 
-    `arrange` prepares a snapshot for asking (a balancing policy, or `in_order`). `on_removal` is for how many seconds
-    connections of a removed instance may go on, None for ever.
+    `arrange` prepares them for asking (a balancing policy, or `in_order`). `on_removal` is for how many seconds
+    connections of a removed instance may go on, None for ever. `news` are the numbers that nobody was told yet and
+    `gone` the instances of which nothing is left; whoever tells them clears both.
     """
 
     __slots__ = (
         "_ejected",
         "_order",
+        "_takers",
         "arrange",
         "counters",
         "departed",
+        "gone",
         "name",
+        "news",
         "on_removal",
-        "takers",
         "traffic",
         "upstreams",
     )
@@ -84,9 +84,11 @@ class Route:
         self.on_removal = on_removal
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.traffic: dict[str, Traffic] = {}
+        self.news: dict[str, Traffic] = {}
+        self.gone: list[str] = []
         self.upstreams: dict[Key, Upstream] = {}
         self.departed: dict[Key, Upstream] = {}  # removed, with connections still open
-        self.takers: tuple[Upstream, ...] = ()  # those that take new connections
+        self._takers: tuple[Upstream, ...] | None = ()  # None: not made since the last change, as is `_order`
         self._order: Order = in_order(())
         self._ejected: set[Upstream] = set()
 
@@ -94,40 +96,67 @@ class Route:
         """Get ready for a new client; false if it has to wait until `Relay.reconsider` is called for this route."""
         return True
 
+    @property
+    def takers(self) -> tuple[Upstream, ...]:
+        """Those that take new connections. Made when first asked for: of many changes in a row only the last counts."""
+        return self._arranged() if self._takers is None else self._takers
+
+    def _arranged(self) -> tuple[Upstream, ...]:
+        self._takers = takers = tuple(upstream for upstream in self.upstreams.values() if upstream.takes_new)
+        self._order = self.arrange(takers)
+        return takers
+
     def replace(self, endpoints: Iterable[Endpoint], now: float) -> list[Upstream]:
-        """Make these the instances from now on; returns the upstreams that were removed by it.
+        """Make these the instances from now on, in this order; returns the upstreams that were removed by it.
 
         An instance that stays or comes back keeps its history. One with a new address is a new upstream under the same
         numbers; what is connected to the old address is connected to a removed upstream.
         """
-        known = self.departed | self.upstreams
-        fresh = {endpoint[:3]: self._upstream(endpoint, known.get(endpoint[:3])) for endpoint in endpoints}
-        removed = [upstream for key, upstream in self.upstreams.items() if key not in fresh]
-        for upstream in removed:
-            upstream.left = now
-        self.departed = {key: upstream for key, upstream in known.items() if key not in fresh}
-        self.upstreams = fresh
-        self.forget()
-        self._ejected = {up for up in fresh.values() if not up.healthy or up in self._ejected}
-        self.takers = tuple(upstream for upstream in fresh.values() if upstream.takes_new)
-        self._order = self.arrange(self.takers)
+        fresh = {endpoint[:3]: endpoint for endpoint in endpoints}
+        removed = self.change(fresh.values(), [key for key in self.upstreams if key not in fresh], now)
+        self.upstreams = {key: self.upstreams[key] for key in fresh}
         return removed
 
-    def _upstream(self, endpoint: Endpoint, known: Upstream | None) -> Upstream:
+    def change(self, put: Iterable[Endpoint], removed: Iterable[Key], now: float) -> list[Upstream]:
+        """Add or alter some instances and remove others, as `replace` does; costs nothing for those that stay."""
+        leaving = [self.upstreams.pop(key) for key in removed if key in self.upstreams]
+        for upstream in leaving:
+            upstream.left = now
+            self.departed[upstream.id, *upstream.address] = upstream
+        for endpoint in put:
+            upstream = self._upstream(endpoint)
+            self.upstreams[endpoint[:3]] = upstream
+            if not upstream.healthy:
+                self._ejected.add(upstream)
+        self._ejected.difference_update(leaving)
+        self._takers = None
+        self.forget()
+        return leaving
+
+    def _upstream(self, endpoint: Endpoint) -> Upstream:
+        key = endpoint[:3]
+        known = self.upstreams.get(key) or self.departed.pop(key, None)
         if known is None:
-            return Upstream(endpoint, self.traffic.setdefault(endpoint.id, Traffic()))
+            if endpoint.id not in self.traffic:
+                self.traffic[endpoint.id] = Traffic(endpoint.id, self.news)
+            return Upstream(endpoint, self.traffic[endpoint.id])
         known.update(endpoint)
         return known
 
     def forget(self) -> None:
         """Drop removed upstreams without connections, and the numbers of instances that nothing is left of."""
-        self.departed = {key: upstream for key, upstream in self.departed.items() if upstream.open}
-        present = {upstream.id for upstream in (*self.upstreams.values(), *self.departed.values())}
-        if len(present) < len(self.traffic):
-            self.traffic = {name: traffic for name, traffic in self.traffic.items() if name in present}
+        for key in [key for key, upstream in self.departed.items() if not upstream.open]:
+            traffic = self.departed.pop(key).traffic
+            traffic.addresses -= 1
+            if not traffic.addresses:
+                del self.traffic[traffic.id]
+                self.news.pop(traffic.id, None)
+                self.gone.append(traffic.id)
 
     def order(self, source: str, now: float) -> Iterator[Upstream]:
         """Whom to ask for a client at `source`, best first: ejected ones last, as a last resort better than none."""
+        if self._takers is None:
+            self._arranged()
         upstreams = self._order(source, self.load)
         return _ejected_last(upstreams, now) if self._ejected else upstreams
 

@@ -295,7 +295,7 @@ class Session:
             traffic = self.upstream.traffic
             traffic.bytes_in += client.carried
             traffic.bytes_out += server.carried
-            traffic.changed = True
+            traffic.changed()
             client.carried = server.carried = 0
 
     def sweep(self, now: float) -> None:

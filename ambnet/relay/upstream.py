@@ -11,6 +11,9 @@ EJECT_MOST = 60.0
 PROBATION = 3.0  # seconds that one client may take to find out whether it is well again: a connect timeout
 
 
+Key = tuple[str, str, int]  # what makes an upstream: an instance's id and where it answers
+
+
 class Endpoint(NamedTuple):
     """One instance of a service: `host` is an IP literal, `weight` at least 1, `takes_new` false while draining.
 
@@ -28,18 +31,34 @@ class Endpoint(NamedTuple):
 class Traffic:
     """What an instance carried, under one id, whatever addresses it had. Bytes: in is client to instance.
 
-    `changed` says that it has not been told since.
+    `addresses` counts its upstreams. `news` is where it notes that it has changed since that was last cleared.
     """
 
-    __slots__ = ("bytes_in", "bytes_out", "changed", "connect_failures", "connections", "connections_total")
+    __slots__ = (
+        "addresses",
+        "bytes_in",
+        "bytes_out",
+        "connect_failures",
+        "connections",
+        "connections_total",
+        "id",
+        "news",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, news: dict[str, Traffic]) -> None:
+        self.id = name
+        self.news = news
+        self.addresses = 0
         self.connections = 0
         self.connections_total = 0
         self.connect_failures = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.changed = True
+        self.changed()
+
+    def changed(self) -> None:
+        """Have it told."""
+        self.news[self.id] = self
 
 
 class Upstream:
@@ -70,6 +89,7 @@ class Upstream:
         self.address = (endpoint.host, endpoint.port)
         self.family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
         self.traffic = traffic
+        traffic.addresses += 1
         self.open = 0
         self.update(endpoint)
         self.failures = 0
@@ -91,20 +111,21 @@ class Upstream:
     def opened(self) -> None:
         """Note a connection."""
         self.open += 1
-        self.traffic.connections += 1
-        self.traffic.connections_total += 1
-        self.traffic.changed = True
+        traffic = self.traffic
+        traffic.connections += 1
+        traffic.connections_total += 1
+        traffic.changed()
 
     def closed(self) -> None:
         """Note the end of one."""
         self.open -= 1
         self.traffic.connections -= 1
-        self.traffic.changed = True
+        self.traffic.changed()
 
     def failed(self, now: float) -> bool:
         """Note a failed connect; true when this one ejects it."""
         self.traffic.connect_failures += 1
-        self.traffic.changed = True
+        self.traffic.changed()
         self.failures += 1
         if self.failures < EJECT_AFTER or (now < self.ejected_until and not self.on_probation):
             return False

@@ -19,6 +19,7 @@ from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
 from ambnet.relay.protocol import (
     Applied,
+    Changes,
     Configure,
     Drain,
     Endpoints,
@@ -80,6 +81,8 @@ class Worker:
                 self._configure(message)
             case Endpoints():
                 self._apply(message)
+            case Changes():
+                self._change(message)
             case Drain():
                 self._drain(message.seconds)
             case _:
@@ -101,6 +104,11 @@ class Worker:
     def _apply(self, order: Endpoints) -> None:
         if self.relay is not None and order.endpoints is not None:
             self.relay.apply(self.routes[order.service], order.endpoints)
+        self.control.send(Applied(order.service, order.generation))
+
+    def _change(self, order: Changes) -> None:
+        if self.relay is not None:
+            self.relay.change(self.routes[order.service], order.put, order.removed)
         self.control.send(Applied(order.service, order.generation))
 
     def _drain(self, seconds: float) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ambnet.relay.balanced import balanced
-from ambnet.relay.route import Route
+from ambnet.relay.protocol import changes
+from ambnet.relay.route import Order, Route, in_order
 from ambnet.relay.upstream import EJECT_AFTER, EJECT_FIRST, EJECT_MOST, PROBATION, Endpoint, Upstream
 
 A, B, C = (Endpoint(name, f"10.0.0.{number}", 80) for number, name in enumerate("abc", 1))
@@ -172,3 +178,53 @@ def test_an_instance_that_returns_while_connected_is_the_same() -> None:
     route.replace([A], 2.0)
     assert upstream(route, "a") is same
     assert same.left is None
+
+
+ENDPOINTS = st.builds(
+    Endpoint,
+    st.sampled_from("abcd"),
+    st.sampled_from(["10.0.0.1", "10.0.0.2"]),
+    st.just(80),
+    st.integers(1, 2),
+    takes_new=st.booleans(),
+    healthy=st.booleans(),
+)
+SNAPSHOTS = st.lists(ENDPOINTS, unique_by=lambda endpoint: endpoint.id).map(tuple)
+
+
+def seen(route: Route) -> set[tuple[object, ...]]:
+    return {(up.id, *up.address, up.weight, up.takes_new, up.healthy, up.left) for up in route.upstreams.values()}
+
+
+@given(st.lists(SNAPSHOTS, min_size=1), st.booleans())
+def test_differences_lead_where_whole_snapshots_do(snapshots: list[tuple[Endpoint, ...]], connected: bool) -> None:
+    told, whole = Route("told"), Route("whole")
+    was: tuple[Endpoint, ...] = ()
+    for now, snapshot in enumerate(snapshots):
+        news = changes("told", now, was, snapshot)
+        removed = {(up.id, *up.address) for up in told.change(news.put, news.removed, float(now))}
+        assert removed == {(up.id, *up.address) for up in whole.replace(snapshot, float(now))}
+        assert seen(told) == seen(whole)
+        assert told.traffic.keys() == whole.traffic.keys() >= {endpoint.id for endpoint in snapshot}
+        takers = sorted(endpoint.id for endpoint in snapshot if endpoint.takes_new)
+        assert sorted(asked(told)) == sorted(asked(whole)) == takers
+        assert told.ejected(0.0) == {up for up in told.upstreams.values() if not up.healthy}
+        if connected and snapshot:
+            upstream(told, snapshot[0].id).opened()
+            upstream(whole, snapshot[0].id).opened()
+        was = snapshot
+
+
+def test_of_many_changes_between_two_clients_only_the_last_is_arranged() -> None:
+    arranged = []
+
+    def arrange(upstreams: Sequence[Upstream]) -> Order:
+        arranged.append("".join(upstream.id for upstream in upstreams))
+        return in_order(upstreams)
+
+    route = Route("test", arrange)
+    route.change([A], [], 0.0)
+    route.change([B, C], [], 0.0)
+    route.change([], [B[:3]], 0.0)
+    assert asked(route) == asked(route) == "ac"
+    assert arranged == ["ac"]
