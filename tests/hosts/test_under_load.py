@@ -47,7 +47,8 @@ def three(hosts: Hosts) -> Iterator[Hosts]:
         hosts.a.write(f"/etc/etcd-ambassadors/registrar-{name}.env", settings)
     hosts.b.write(
         "/etc/etcd-ambassadors/dynproxy-redis.env",
-        f"ARGS=redis-A 6379\nAMB_ETCD=http://127.0.0.1:10000\nAMB_ADMIN={hosts.b.address}:9402\n",
+        # The relay, which counts the connections of every instance.
+        f"ARGS=redis-A 6379\nAMB_ETCD=http://127.0.0.1:10000\nAMB_ADMIN={hosts.b.address}:9402\nAMB_PLANE=relay\n",
     )
     hosts.a.start(*REGISTRARS)
     hosts.b.start("dynproxy@redis")
