@@ -45,7 +45,7 @@ def _panel(rows: Iterable[Row], subjects: Sequence[str], what: tuple[str, str, s
     if not found:
         return ""
     scale = (WIDTH - NAMES - VALUE) / (max(row.max for row in found.values()) or 1)
-    hint = f'<tspan font-weight="400" font-size="11">  {"more" if more else "less"} is better</tspan>'
+    hint = f'<tspan dx="8" font-weight="400" font-size="11">{"more" if more else "less"} is better</tspan>'
     lines = [f'<text x="0" y="22" font-size="14" font-weight="600">{escape(title)}{hint}</text>']
     shown = [subject for subject in subjects if subject in found]
     for place, subject in enumerate(shown):

@@ -22,6 +22,7 @@ from bench.registry import URL, Registry, record
 
 REDIS, IPERF, ADMIN = 6379, 5201, 9402
 PEERS = ROOT / "bench" / "peers"
+BULK_ONLY = "haproxy-64k"  # see the pinned configuration
 DOCKER_PROXY = ("/usr/libexec/docker/docker-proxy", "/usr/sbin/docker-proxy", "/usr/bin/docker-proxy")
 WORKERS = 2  # of the many-worker forms: one a core of the machine that the figures come from
 
@@ -55,15 +56,20 @@ def direct(scene: Scene) -> Running:
     return Running(SERVER, tuple)
 
 
-def haproxy(threads: int) -> Callable[[Scene], Running]:
-    """HAProxy with so many threads."""
+def haproxy(threads: int, buffer: int = 16384) -> Callable[[Scene], Running]:
+    """HAProxy with so many threads and buffers of so many bytes."""
 
     def start(scene: Scene) -> Running:
         command = (program("haproxy"), "-db", "-f", str(PEERS / "haproxy.cfg"))
-        variables = {"THREADS": str(threads), "MAXCONN": str(FILES // 2 - 450)}
-        return listening(scene.proxy, scene.proxy.start(*command, env={**os.environ, **variables}))
+        return listening(scene.proxy, scene.proxy.start(*command, env=haproxy_environment(threads, buffer)))
 
     return start
+
+
+def haproxy_environment(threads: int, buffer: int = 16384) -> dict[str, str]:
+    """What the pinned configuration asks the environment for."""
+    variables = {"THREADS": threads, "MAXCONN": FILES // 2 - 450, "BUFSIZE": buffer}
+    return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
 
 def nginx(scene: Scene) -> Running:
@@ -242,6 +248,7 @@ SUBJECTS: Mapping[str, Subject] = {
         ),
         Subject("haproxy-1", "HAProxy, 1 thread", haproxy(1)),
         Subject("haproxy-2", f"HAProxy, {WORKERS} threads", haproxy(WORKERS), "haproxy-2"),
+        Subject(BULK_ONLY, "HAProxy, 1 thread, buffers of 64 KiB", haproxy(1, 65536)),
         Subject("nginx", "nginx stream, 1 worker", nginx, udp=True),
         Subject("docker-proxy", "Docker's userland proxy", docker_proxy, idle_connections=3_000),
         Subject("socat", "socat, a process a connection", socat, idle_connections=1_000),

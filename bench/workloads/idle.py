@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bench.hosts import FILES, CannotRunError, python
 from bench.machine import private_kib, resident_kib
-from bench.subjects import REDIS, SUBJECTS, Running, Subject
+from bench.subjects import BULK_ONLY, REDIS, SUBJECTS, Running, Subject
 from bench.visit import Effort, Figure, Workload, at_work
 
 SPARE = 500  # files for other things than connections
@@ -37,4 +37,4 @@ def private(running: Running) -> int:
     return sum(map(private_kib, running.carriers()))
 
 
-WORKLOAD = Workload("idle", tuple(name for name in SUBJECTS if name != "direct"), measure, rounds=3)
+WORKLOAD = Workload("idle", tuple(name for name in SUBJECTS if name not in {"direct", BULK_ONLY}), measure, rounds=3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.hosts import CannotRunError, Scene
 from bench.machine import settle
-from bench.subjects import REDIS, SUBJECTS, Subject
+from bench.subjects import BULK_ONLY, REDIS, SUBJECTS, Subject
 from bench.visit import Effort, Figure, Meter, Workload, at_work
 
 
@@ -65,4 +65,4 @@ def parse(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if name != "test"}
 
 
-WORKLOAD = Workload("requests", tuple(SUBJECTS), measure, quick=True)
+WORKLOAD = Workload("requests", tuple(name for name in SUBJECTS if name != BULK_ONLY), measure, quick=True)

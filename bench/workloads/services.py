@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.hosts import FILES, FRONT, SERVER, Scene, scene, wait_for
+from bench.hosts import FRONT, SERVER, Scene, scene, wait_for
 from bench.machine import cpu_seconds, resident_kib, settle
 from bench.registry import Registry, record
-from bench.subjects import PEERS, REDIS, Dynproxy, Subject, program
+from bench.subjects import PEERS, REDIS, Dynproxy, Subject, haproxy_environment, program
 from bench.visit import Effort, Figure, Meter, Workload, pongs, serve
 from bench.workloads.requests import benchmark
 
@@ -47,8 +46,7 @@ def haproxy(made: Scene) -> Hundred:
     )
     path = made.folder / "hundred.cfg"
     path.write_text("\n".join((settings, *listens)))
-    variables = {**os.environ, "THREADS": "1", "MAXCONN": str(FILES // 2 - 450)}
-    process = made.proxy.start(program("haproxy"), "-db", "-f", str(path), env=variables)
+    process = made.proxy.start(program("haproxy"), "-db", "-f", str(path), env=haproxy_environment(1))
     return Hundred(lambda: (process.pid,))
 
 
