@@ -319,7 +319,10 @@ class KernelTables:
         await self.settled(ticket)
 
     async def remove(self) -> None:
-        """Take the tables out of the kernel; connections keep the addresses they have. Raises NftError."""
+        """Take the tables out of the kernel, for good. Raises NftError.
+
+        With them goes the translation of open connections, unless other tables in this network translate, too.
+        """
         async with self._access:
             await self._nft.apply("".join(removal(family, table.held.table) for family, table in self._tables.items()))
             self._removed = True
