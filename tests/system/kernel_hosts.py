@@ -161,6 +161,10 @@ class KernelProxy(Program):
         """What the status document says of a service."""
         return next(item for item in self.status()["services"] if item["name"] == name)
 
+    def instance(self, service: str, name: str) -> dict[str, Any]:
+        """What the status document says of an instance."""
+        return next(item for item in self.service(service)["instances"] if item["id"] == name)
+
     def kernel(self) -> dict[str, Any]:
         """What the status document says of the kernel plane's own work."""
         found: dict[str, Any] = self.status()["plane"]["kernel"]
@@ -230,18 +234,18 @@ class Stage:
             proxy.wait_serving(self.service, *(each.host for each in servers), plane=plane)
             yield proxy
 
-    def talk(self) -> Talk:
+    def talk(self, to: Address | None = None) -> Talk:
         """A new client."""
-        return Talk(self.hosts.client, self.to)
+        return Talk(self.hosts.client, to or self.to)
 
-    def ask(self) -> str:
+    def ask(self, to: Address | None = None) -> str:
         """Who answers a new client."""
-        with self.talk() as talk:
+        with self.talk(to) as talk:
             return talk.who()
 
-    def answers(self, count: int) -> set[str]:
+    def answers(self, count: int, to: Address | None = None) -> set[str]:
         """Who answers so many new clients, one after the other."""
-        return {self.ask() for _ in range(count)}
+        return {self.ask(to) for _ in range(count)}
 
     def rules(self) -> str:
         """All that the packet filter of the proxy's host holds."""
