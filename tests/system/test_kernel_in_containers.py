@@ -207,6 +207,11 @@ def test_on_the_hosts_network_rules_outlive_a_killed_dynproxy_and_cleanup_remove
         docker("kill", name)
         assert _ours()
         assert Counter(docker(*asked).split()) == both
+        with container("--network", "host", "--cap-add", "NET_ADMIN", *command) as successor:
+            eventually(lambda: "goes on from 2 endpoints" in logs(successor), 20, "the next one takes over")
+            assert Ambassador(successor, admin).plane() == "kernel"
+            assert Counter(docker(*asked).split()) == both
+            docker("kill", successor)
         assert "removed: ip ambassador_" in _clean_up()
     assert _ours() == []
     assert _host("iptables", "-S", "DOCKER-USER") == chain
