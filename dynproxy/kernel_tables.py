@@ -134,7 +134,10 @@ class KernelTables:
             table.numbers = Numbers(table.held)
             table.sure = held == table.held
         numbers = {port.number for port in self._ports}
-        self._rivals = await forgotten_tables(self._nft, self._listen, numbers, but=self._name)
+        try:
+            self._rivals = await forgotten_tables(self._nft, self._listen, numbers, but=self._name)
+        except NftError as error:
+            log.warning("what others before left cannot be seen: %s", error)
         return sum(len(table.held.endpoints) for table in self._tables.values())
 
     def want(self, wants: Mapping[str, Wants]) -> int:
