@@ -74,17 +74,18 @@ class Flows:
         ]
         deadline = time.monotonic() + seconds
         try:
-            while (began := time.monotonic()) < deadline:
-                if not any([await conntrack.count(which, established=True) for which in tcp]):
-                    break
+            began = time.monotonic()
+            while (left := await _open(tcp)) and (now := time.monotonic()) < deadline:
                 # The kernel has no event for it that would not come for every connection, and counting many takes long.
-                await asyncio.sleep(max(POLL, (time.monotonic() - began) / SHARE))
-            cut = sum([await conntrack.delete_all(which) for which in tcp])
+                await asyncio.sleep(max(POLL, (now - began) / SHARE))
+                began = time.monotonic()
+            for which in tcp if left else ():
+                await conntrack.delete_all(which)
         except NetlinkError as error:
             self._failed(error)
             return 0
-        self.cut += cut
-        return cut
+        self.cut += left
+        return left
 
     def beside(self, work: Coroutine[None, None, None]) -> None:
         """Do this beside everything else; a NetlinkError is logged and counted."""
@@ -106,3 +107,8 @@ class Flows:
     async def aclose(self) -> None:
         """Leave undone what is not done."""
         await cancel(*self._chores)
+
+
+async def _open(every: Iterable[Which]) -> int:
+    """How many of these go on; an entry is kept for minutes after its connection has ended. Raises NetlinkError."""
+    return sum([(await conntrack.count(which, established=True)).total() for which in every])
