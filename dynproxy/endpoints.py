@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ambcore.model import Address
-from dynproxy.ruleset import MAX_ENDPOINT, Front, Port, Ruleset
+from dynproxy.ruleset import MAX_ENDPOINT, NOBODY, Front, Port, Ruleset
 
 MAX_SLOTS = 16_384  # of a front whose weights differ; then 1:256 among a thousand is rounded a little
 # Sizes of a hashed front's table, primes: at least ten slots for an endpoint up to a thousand of them, at least six for
@@ -31,36 +31,45 @@ class Want:
 
 
 class Numbers:
-    """Which number each endpoint of each port has. A number that is given up comes back last of all."""
+    """Which number each endpoint of each port has. A number that is given up comes back last of all.
 
-    def __init__(self, held: Ruleset) -> None:
+    `first` is where counting starts. A process that goes on from what is held begins anywhere, for it does not know
+    which number was given up just before.
+    """
+
+    def __init__(self, held: Ruleset, first: int = 1) -> None:
         self._known = {
-            (port, held.endpoints[endpoint]): endpoint
-            for port, front in held.fronts.items()
-            for endpoint in set(front.slots)
+            port: {held.endpoints[endpoint]: endpoint for endpoint in front.ring} for port, front in held.fronts.items()
         }
-        self._taken = set(self._known.values())
-        self._next = max(self._taken, default=0) + 1
+        self._taken = {endpoint for known in self._known.values() for endpoint in known.values()}
+        self._next = first
+
+    def shares(self, port: Port, targets: Mapping[Address, int]) -> dict[int, int]:
+        """Each endpoint's weight by its number, in the targets' order; a new one gets a number."""
+        known = self._known.setdefault(port, {})
+        return {known.get(address) or self.of(port, address): weight for address, weight in targets.items()}
 
     def of(self, port: Port, address: Address) -> int:
         """The endpoint's number, a new one if need be."""
-        key = port, address
-        if key not in self._known:
+        known = self._known.setdefault(port, {})
+        if address not in known:
             while self._next in self._taken or self._next > MAX_ENDPOINT:
                 self._next = self._next + 1 if self._next < MAX_ENDPOINT else 1
-            self._known[key] = self._next
+            known[address] = self._next
             self._taken.add(self._next)
             self._next += 1
-        return self._known[key]
+        return known[address]
 
     def known(self, port: Port, addresses: Iterable[Address]) -> frozenset[int]:
         """The numbers of those endpoints that have one."""
-        return frozenset(self._known[port, address] for address in addresses if (port, address) in self._known)
+        known = self._known.get(port, {})
+        return frozenset(known[address] for address in addresses if address in known)
 
     def forget(self, port: Port, addresses: Iterable[Address]) -> None:
         """Give up the numbers of endpoints that are gone."""
+        known = self._known.get(port, {})
         for address in addresses:
-            self._taken.discard(self._known.pop((port, address), 0))
+            self._taken.discard(known.pop(address, 0))
 
 
 def planned(held: Ruleset, wants: Mapping[Port, Want], numbers: Numbers) -> Ruleset:
@@ -68,15 +77,24 @@ def planned(held: Ruleset, wants: Mapping[Port, Want], numbers: Numbers) -> Rule
     fronts = dict(held.fronts)
     endpoints = dict(held.endpoints)
     for port, want in wants.items():
-        shares = {numbers.of(port, address): weight for address, weight in want.targets.items()}
+        shares = numbers.shares(port, want.targets)
         addresses = dict(zip(shares, want.targets, strict=True))
-        before = held.fronts.get(port, Front())
-        for endpoint in set(before.slots).difference(shares):
-            endpoints.pop(endpoint, None)
+        before = held.fronts.get(port, NOBODY)
+        for endpoint in set(before.ring).difference(shares):
+            del endpoints[endpoint]
         endpoints.update(addresses)
         slots = hashed(addresses, shares) if want.policy == "source-hash" else in_turn(before.slots, shares)
-        fronts[port] = Front(want.policy, slots)
+        fronts[port] = Front(want.policy, slots, _start(before, want.policy, len(slots)))
     return replace(held, fronts=fronts, endpoints=endpoints)
+
+
+def _start(before: Front, policy: str, count: int) -> int:
+    """Where round robin begins: elsewhere after each change of the number of slots, lest the first get everything."""
+    if policy != "round-robin" or not before.slots or not count:
+        return 0
+    if (policy, count) == (before.policy, len(before.slots)):
+        return before.start
+    return (before.start + max(1, round(count * 0.381966))) % count
 
 
 def in_turn(before: Sequence[int], shares: Mapping[int, int]) -> tuple[int, ...]:

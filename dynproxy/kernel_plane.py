@@ -63,18 +63,15 @@ class KernelPlane:
         """Tell the relay, and have the kernel's rules written; see DataPlane. Returns even if they cannot be."""
         self._instances[service] = instances
         wants: dict[str, dict[Port, Want]] = {}
-        for family, port in self._places[service]:
-            targets = {
-                item.address: item.weight
-                for item in _members(instances, family, port)
-                if item.takes_new and item.id not in unhealthy
-            }
+        members = {place: _members(instances, *place) for place in self._places[service]}
+        for (family, port), items in members.items():
+            targets = {item.address: item.weight for item in items if item.takes_new and item.id not in unhealthy}
             wants.setdefault(family, {})[port] = Want(self._settings.policy, targets)
         ticket = self._tables.want(wants)
-        for place in self._places[service]:
-            members = frozenset(item.address for item in _members(instances, *place))
-            gone = self._members.get(place, frozenset()) - members
-            self._members[place] = members
+        for place, items in members.items():
+            addresses = frozenset(item.address for item in items)
+            gone = self._members.get(place, frozenset()) - addresses
+            self._members[place] = addresses
             if gone:
                 self._flows.beside(self._follow_removal(ticket, place, gone))
         await asyncio.gather(self._relay.apply(service, instances, unhealthy), self._tables.settled(ticket))
@@ -197,11 +194,10 @@ def ports(settings: Settings) -> list[Port]:
     return [Port(protocol, front.port) for front in settings.fronts for protocol in Protocol]
 
 
-def _members(instances: Iterable[Instance], family: str, port: Port) -> Iterable[Instance]:
+def _members(instances: Iterable[Instance], family: str, port: Port) -> list[Instance]:
     """Those that this port's clients of this family can be sent to."""
-    return (
-        item for item in instances if item.protocol is port.protocol and (":" in item.address.host) == (family == "ip6")
-    )
+    protocol, ipv6 = port.protocol, family == "ip6"
+    return [item for item in instances if item.protocol is protocol and (":" in item.address.host) is ipv6]
 
 
 @contextlib.asynccontextmanager

@@ -26,6 +26,7 @@ from dynproxy.forwarding import open_door
 from dynproxy.generation import generation
 from dynproxy.nft import Nft, NftError, Trouble
 from dynproxy.ruleset import (
+    MAX_ENDPOINT,
     NOBODY,
     Port,
     Ruleset,
@@ -131,7 +132,7 @@ class KernelTables:
             known = {number for front in kept.values() for number in front.slots}
             endpoints = {number: held.endpoints[number] for number in known}
             table.held = replace(rules, fronts=kept, endpoints=endpoints)
-            table.numbers = Numbers(table.held)
+            table.numbers = Numbers(table.held, random.randint(1, MAX_ENDPOINT))  # noqa: S311 - no secret
             table.sure = held == table.held
         numbers = {port.number for port in self._ports}
         try:
@@ -260,8 +261,8 @@ class KernelTables:
         for table, plan, wants in zip(tables, plans, taken, strict=True):
             held, table.held, table.sure, table.ours = table.held, plan, True, True
             for port in wants:
-                if released := addresses_of(held, port) - addresses_of(plan, port):
-                    self.on_release(plan.family, port, released)
+                if left := set(held.fronts[port].ring).difference(plan.fronts[port].ring):
+                    self.on_release(plan.family, port, frozenset(held.endpoints[number] for number in left))
 
     def _doubt(self, why: str) -> None:
         """Nothing is sure any more; the next transaction replaces everything."""

@@ -63,15 +63,19 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Who is behind a port: endpoint numbers by slot, an endpoint as often as its weight says; nobody if empty."""
+    """Who is behind a port: endpoint numbers by slot, an endpoint as often as its weight says; nobody if empty.
+
+    `start` is the slot that round robin begins with: rules that are written anew count from the beginning. `ring` has
+    the endpoints, each once, in the order in which one stands in for another.
+    """
 
     policy: str = "round-robin"
     slots: tuple[int, ...] = ()
+    start: int = field(default=0, compare=False)
+    ring: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def ring(self) -> tuple[int, ...]:
-        """Its endpoints, each once, in the order in which one stands in for another."""
-        return tuple(sorted(set(self.slots)))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ring", tuple(sorted(set(self.slots))))
 
 
 NOBODY = Front()
@@ -210,14 +214,22 @@ class _Text:
         """To whom a new connection goes."""
         if not front.slots:
             return
-        draw = DRAWS[front.policy][self.rules.family == "ip6"]
         yield f"counter name {port.name}_new"
         if port.protocol is Protocol.TCP:
             yield 'ct timeout set "unanswered"'
-        yield f"ct mark set {draw} mod {len(front.slots)}{SEED if draw.startswith('jhash') else ''}"
+        yield from self._slot(front)
         yield f"ct mark set ct mark map @{port.name}_slots"
         yield f"ct mark @dead jump {port.name}_ring"
         yield f"meta l4proto {port.protocol.value} dnat {self.rules.family} addr . port to ct mark map @to"
+
+    def _slot(self, front: Front) -> Iterator[str]:
+        """Which slot a new connection draws, into its mark."""
+        draw, count = DRAWS[front.policy][self.rules.family == "ip6"], len(front.slots)
+        seed = SEED if draw.startswith("jhash") else ""
+        offset = f" offset {front.start}" if front.start else ""
+        yield f"ct mark set {draw} mod {count}{seed}{offset}"
+        if front.start:  # what is past the end begins anew, in turn as well
+            yield f"ct mark >= {count} ct mark set {draw} mod {front.start}"
 
     def _ring(self, front: Front) -> Iterator[str]:
         """The next one that is not dead; when there is none, the connection is not ours and goes to the relay."""
@@ -275,7 +287,7 @@ class _Text:
             before = old.fronts[port]
             if _steps(front) != _steps(before):
                 yield from self._chain(f"{port.name}_ring", self._ring(front))
-            if (front.policy, len(front.slots)) != (before.policy, len(before.slots)):
+            if _draws(front) != _draws(before):
                 yield from self._chain(port.name, self._draw(port, front))
         yield from self._add(differences)
 
@@ -292,6 +304,11 @@ class _Text:
 def _steps(front: Front) -> int:
     """How far the ring looks on for one client, at most."""
     return min(STEPS, len(front.ring) - 1)
+
+
+def _draws(front: Front) -> tuple[str, int, int]:
+    """What the draw's rules depend on."""
+    return front.policy, len(front.slots), front.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,16 +336,12 @@ def _difference(
     name: str, old: Mapping[K, V], new: Mapping[K, V], key: Callable[[K], str], value: Callable[[V], str]
 ) -> _Difference:
     """Only what differs becomes text: of 10,000 endpoints few change at a time."""
-
-    def differs(item: K) -> bool:
-        was, now = old.get(item), new.get(item)
-        return was is not now and was != now
-
-    return _Difference(
-        name,
-        [key(item) for item in old if differs(item)],
-        [f"{key(item)} : {value(now)}" for item, now in new.items() if differs(item)],
-    )
+    # Most values are the very same object, which is cheaper to see than that they are equal.
+    gone = [key(item) for item, was in old.items() if (now := new.get(item)) is not was and now != was]
+    come = [
+        f"{key(item)} : {value(now)}" for item, now in new.items() if (was := old.get(item)) is not now and was != now
+    ]
+    return _Difference(name, gone, come)
 
 
 def _serving(rules: Ruleset) -> dict[Port, Port]:

@@ -36,6 +36,16 @@ def test_round_robin_takes_turns_exactly(scene: Scene) -> None:
     assert [scene.ask() for _ in range(9)] == [scene.host(number) for number in (1, 2, 3)] * 3
 
 
+def test_round_robin_does_not_begin_at_the_first_instance_after_each_change(scene: Scene) -> None:
+    """Rules that are written anew count anew: with a change before every client the first instance would get all."""
+    got = []
+    for turn in range(12):
+        scene.table.serve(TCP80, *(scene.instance(number) for number in range(1, 6 + turn % 2)))
+        got.append(scene.ask())
+    assert len(set(got)) >= 4
+    assert max(Counter(got).values()) <= 4
+
+
 def test_weights_are_kept_exactly(scene: Scene) -> None:
     scene.table.share(TCP80, {scene.instance(1): 3, scene.instance(2): 1})
     assert Counter(scene.ask() for _ in range(12)) == {scene.host(1): 9, scene.host(2): 3}
