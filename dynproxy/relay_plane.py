@@ -39,6 +39,9 @@ SILENCE = 10  # looks without a word before it counts as hung; it speaks each se
 RESTART = (0.05, 5.0)  # seconds before a worker is replaced: first and longest
 
 
+Described = dict[str, tuple[Instance, Endpoint]]  # by instance id: what the registry says, and what a worker is told
+
+
 class RelayPlane:
     """A DataPlane in user space. Use `relay_plane`."""
 
@@ -48,6 +51,7 @@ class RelayPlane:
         self._configure = _configuration(settings, listeners)
         self._workers = [Worker(self._on_word) for _ in range(settings.workers)]
         self._latest: dict[str, Endpoints] = {}
+        self._described: dict[str, Described] = {}
         self._generation = 0
         self._past: list[Stats] = []
         self._progress = asyncio.Condition()
@@ -60,7 +64,9 @@ class RelayPlane:
         """Give a service's instances to every worker; see DataPlane."""
         self._generation += 1
         generation = self._generation
-        self._latest[service] = Endpoints(service, generation, _endpoints(instances, unhealthy))
+        self._described[service] = described = _described(instances, unhealthy, self._described.get(service, {}))
+        endpoints = tuple(endpoint for _, endpoint in described.values())
+        self._latest[service] = Endpoints(service, generation, endpoints)
         for worker in self._workers:
             worker.tell(self._latest[service])
         await self._until(lambda: all(_sees(worker, service, generation) for worker in self._workers))
@@ -215,9 +221,15 @@ def _sees(worker: Worker, service: str, generation: int) -> bool:
     return worker.applied.get(service, 0) >= generation or not worker.ready or worker.silent >= MUTE
 
 
-def _endpoints(instances: Iterable[Instance], unhealthy: frozenset[str]) -> tuple[Endpoint, ...]:
-    return tuple(
-        Endpoint(item.id, item.address.host, item.address.port, item.weight, item.takes_new, item.id not in unhealthy)
-        for item in instances
-        if item.protocol is Protocol.TCP
-    )
+def _described(instances: Iterable[Instance], unhealthy: frozenset[str], before: Described) -> Described:
+    """The TCP instances. One that has not changed stays the same object: few of 10,000 do."""
+    now: Described = {}
+    for item in instances:
+        healthy = item.id not in unhealthy
+        known = before.get(item.id)
+        if known is not None and known[0] is item and known[1].healthy is healthy:
+            now[item.id] = known
+        elif item.protocol is Protocol.TCP:
+            host, port = item.address.host, item.address.port
+            now[item.id] = item, Endpoint(item.id, host, port, item.weight, item.takes_new, healthy)
+    return now
