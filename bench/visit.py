@@ -25,17 +25,19 @@ class Figure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """How long to measure: seconds of one request workload, of one bulk transfer, and of a watch over an idle process;
-    how many connections the fault workloads open, and how many single writes the large table gets."""
+    how many connections the fault workloads open, how many single writes the large table gets, and how long it is left
+    alone before it counts as idle."""
 
     requests: float
     bulk: float
     idle: float
     connections: int
     writes: int
+    settle: float
 
 
-FULL = Effort(requests=1.5, bulk=2.0, idle=30.0, connections=60_000, writes=200)
-QUICK = Effort(requests=0.3, bulk=1.0, idle=5.0, connections=10_000, writes=20)
+FULL = Effort(requests=1.5, bulk=2.0, idle=30.0, connections=60_000, writes=200, settle=130.0)
+QUICK = Effort(requests=0.3, bulk=1.0, idle=5.0, connections=10_000, writes=20, settle=0.0)
 
 
 @dataclass(frozen=True)
