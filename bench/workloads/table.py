@@ -39,7 +39,7 @@ def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
         have, homes = 1, dict.fromkeys(range(SIZES[-1]), 0)
         for size in SIZES:
             registry.put({key: value for number in range(have, size) for key, value in instance(number, 0).items()})
-            have = size
+            have, loaded = size, time.monotonic()
             witness.quiet(1.5, 60)
             writes = effort.writes if size == SIZES[-1] else effort.writes // 4
             spent, started = _spent(dynproxy), time.monotonic()
