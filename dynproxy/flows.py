@@ -77,7 +77,7 @@ class Flows:
             began = time.monotonic()
             while (left := await _open(tcp)) and (now := time.monotonic()) < deadline:
                 # The kernel has no event for it that would not come for every connection, and counting many takes long.
-                await asyncio.sleep(max(POLL, (now - began) / SHARE))
+                await asyncio.sleep(min(max(POLL, (now - began) / SHARE), deadline - now))
                 began = time.monotonic()
             for which in tcp if left else ():
                 await conntrack.delete_all(which)
