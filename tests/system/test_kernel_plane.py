@@ -170,16 +170,9 @@ def test_datagrams_come_and_go_and_outlive_a_restart_of_the_server(stage: Stage)
             proxy.wait_serving(stage.service, "dns")
             assert answered_by(client) == at[0]
         client.settimeout(0.3)
-        with pytest.raises((TimeoutError, ConnectionRefusedError)):
-            answered_by(client)
+        assert not answers(client)
         with Datagrams(stage.hosts.server, at):
-
-            def served() -> bool:
-                with contextlib.suppress(TimeoutError, ConnectionRefusedError):
-                    return answered_by(client) == at[0]
-                return False
-
-            eventually(served, 10, "served again")
+            eventually(lambda: answers(client), 10, "served again")
 
 
 def test_least_connections_is_the_relays_and_the_status_says_so(stage: Stage) -> None:
@@ -331,3 +324,42 @@ def test_two_on_one_host_do_not_disturb_each_other(stage: Stage) -> None:
         assert stage.answers(4, to) == set(names)
         assert second.kernel()["repairs"] == 0
         eventually(lambda: second.service(other)["kernel"]["connections"] == 8, 10)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_one_address_alone_is_served_if_asked_for(stage: Stage, version: int) -> None:
+    proxy, server = stage.hosts.proxy, stage.servers[0]
+    listen, other = (proxy.ipv4, "10.77.2.1") if version == 4 else (proxy.ipv6, "fd77:2::1")
+    stage.registry.put(stage.service, "one", server.host if version == 4 else server.host6)
+    with stage.proxy("--plane", "kernel", "--listen", listen) as program:
+        program.wait_serving(stage.service, "one")
+        assert stage.ask((listen, stage.port)) == server.host
+        with pytest.raises(ConnectionRefusedError):
+            stage.talk((other, stage.port))
+        eventually(lambda: program.service(stage.service)["kernel"]["connections"] == 1, 10)
+        assert len(tables(stage)) == 1
+
+
+def test_datagrams_move_on_from_an_instance_that_refuses_them(stage: Stage) -> None:
+    """The first is lost; the flow is forgotten as soon as the refusal is seen, and the next goes elsewhere."""
+    well, closed = stage.hosts.instance(41), stage.hosts.instance(42)
+    for host in (well, closed):
+        stage.registry.put(stage.service, host, host, 53, protocol="udp")
+    with Datagrams(stage.hosts.server, (well, 53)), stage.proxy("--plane", "kernel") as proxy, ExitStack() as stack:
+        proxy.wait_serving(stage.service, well, closed)
+        here = stage.hosts.client
+        clients = [stack.enter_context(here.datagrams((here.ipv4, 0), stage.to)) for _ in range(6)]
+        for client in clients:
+            client.settimeout(0.2)
+        lost = [client for client in clients if not answers(client)]
+        assert lost, "nobody came to the closed port"
+        for client in lost:
+            eventually(partial(answers, client), 10, "another instance answers")
+
+
+def answers(client: socket.socket) -> bool:
+    """Whether a datagram of this client's is answered."""
+    try:
+        return bool(answered_by(client))
+    except (TimeoutError, ConnectionRefusedError):
+        return False
