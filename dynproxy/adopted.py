@@ -41,7 +41,8 @@ def ruleset(items: Sequence[Item], family: str, table: str, listen: str | None) 
         port: Front(_policy(items, port) if port in serving else "round-robin", _slots(maps[f"{port.name}_slots"]))
         for port in _ports(maps)
     }
-    rules = Ruleset(family, table, listen, fronts, {endpoint_of(key): _address(to, family) for key, to in maps["to"]})
+    endpoints = {endpoint_of(key): _address(to, family) for key, to in maps["to"]}
+    rules = Ruleset(family, table, listen, fronts, endpoints, any("ct timeout" in item for item in items))
     if serving != {port for port, front in fronts.items() if front.slots}:
         raise UnreadableError("a front leads nowhere")
     if successors(rules) != {endpoint_of(key): endpoint_of(value) for key, value in maps["next"]}:

@@ -205,7 +205,7 @@ async def kernel_plane(
     settings: Settings, relay: DataPlane, nft: Nft, probe: Probe, suspect: Callable[[Address], None]
 ) -> AsyncIterator[KernelPlane]:
     """A running kernel plane beside a running relay."""
-    tables = KernelTables(nft, probe.families, settings.listen, ports(settings))
+    tables = KernelTables(nft, probe.families, settings.listen, ports(settings), forgets=probe.forgets)
     plane = KernelPlane(settings, relay, tables, probe.why, suspect)
     tables.on_release = plane.released
     if adopted := await tables.adopt():

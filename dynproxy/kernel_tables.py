@@ -78,12 +78,15 @@ class KernelTables:
     called with the addresses that get no new connections any more, once that is so.
     """
 
-    def __init__(self, nft: Nft, families: Sequence[str], listen: str | None, ports: Iterable[Port]) -> None:
+    def __init__(
+        self, nft: Nft, families: Sequence[str], listen: str | None, ports: Iterable[Port], *, forgets: bool = True
+    ) -> None:
         self._nft = nft
         self._ports = tuple(sorted(ports))
         self._listen = listen
         self._name = table_name(listen, (port.number for port in self._ports))
-        self._tables = {family: self._unknown(Ruleset(family, self._name, listen)) for family in families}
+        empty = [Ruleset(family, self._name, listen, forgets=forgets) for family in families]
+        self._tables = {rules.family: self._unknown(rules) for rules in empty}
         self._rivals = ""  # the text that removes them
         self._changed = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -116,7 +119,7 @@ class KernelTables:
     async def adopt(self) -> int:
         """Take over what a process before this one left in the kernel; returns the number of its endpoints.
 
-        Nothing is changed: what it serves goes on being served until more is known.
+        What they serve goes on being served until more is known.
         """
         for family, table in self._tables.items():
             rules = table.held
@@ -139,6 +142,8 @@ class KernelTables:
             self._rivals = await forgotten_tables(self._nft, self._listen, numbers, but=self._name)
         except NftError as error:
             log.warning("what others before left cannot be seen: %s", error)
+        if all(table.sure for table in self._tables.values()) and not self._rivals:
+            self._changed.set()  # the same again in this version's words: then it can be looked after, known or not
         return sum(len(table.held.endpoints) for table in self._tables.values())
 
     def want(self, wants: Mapping[str, Wants]) -> int:

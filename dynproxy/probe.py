@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -26,10 +26,14 @@ EXAMPLES = {"ip": "192.0.2.1", "ip6": "2001:db8::1"}
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The families that work ("ip", "ip6"), and in one line for people why those and no others."""
+    """The families that work ("ip", "ip6"), and in one line for people why those and no others.
+
+    `forgets` as in Ruleset.
+    """
 
     families: tuple[str, ...]
     why: str
+    forgets: bool = True
 
 
 async def probe(nft: Nft, listen: str | None, *, insist: bool = False) -> Probe:
@@ -43,7 +47,9 @@ async def probe(nft: Nft, listen: str | None, *, insist: bool = False) -> Probe:
         return Probe((), why)
     families = _families(listen)
     reasons = await asyncio.gather(*(_why_not(nft, family, insist) for family in families))
-    return summary(dict(zip(families, reasons, strict=True)))
+    found = summary(dict(zip(families, reasons, strict=True)))
+    forgets = [await _refused(nft, sample(family)) is None for family in found.families]
+    return replace(found, forgets=all(forgets))
 
 
 def summary(reasons: Mapping[str, str | None]) -> Probe:
@@ -80,8 +86,8 @@ def _capabilities() -> int:
 
 
 async def _why_not(nft: Nft, family: str, insist: bool) -> str | None:
-    """What keeps one family from working; the first thing found."""
-    if why := _forwards_not(family) or await _refused(nft, family):
+    """What keeps one family from working; the first thing found. Whatever a kernel may lack is not asked for here."""
+    if why := _forwards_not(family) or await _refused(nft, sample(family, forgets=False)):
         return why
     why = await open_door(nft, [family])
     return None if insist else why
@@ -102,22 +108,22 @@ def _setting(name: str) -> str:
         return "missing"
 
 
-async def _refused(nft: Nft, family: str) -> str | None:
-    """Whether the kernel and nft take rules like ours; nothing stays."""
+async def _refused(nft: Nft, rules: Ruleset) -> str | None:
+    """Why the kernel or nft does not take such rules, None if they do; nothing stays."""
     try:
-        await nft.check(replacement(sample(family)))
+        await nft.check(replacement(rules))
     except NftError as error:
         return str(error)
     return None
 
 
-def sample(family: str) -> Ruleset:
+def sample(family: str, *, forgets: bool = True) -> Ruleset:
     """A ruleset with everything that one of ours may have: TCP and UDP, every policy, two instances each."""
     number = count(1)
     fronts = {
-        Port(protocol, at): Front(policy, (next(number), next(number)))
+        Port(protocol, at): Front(policy, (next(number), next(number)), int(policy == "round-robin"))
         for protocol in Protocol
         for at, policy in enumerate(DRAWS, 1)
     }
     endpoints = {each: Address(EXAMPLES[family], each) for front in fronts.values() for each in front.slots}
-    return Ruleset(family, f"{PREFIX}probe", None, fronts, endpoints)
+    return Ruleset(family, f"{PREFIX}probe", None, fronts, endpoints, forgets)

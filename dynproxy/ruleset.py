@@ -85,7 +85,8 @@ NOBODY = Front()
 class Ruleset:
     """Everything that one table says. `listen` is the one address it serves, None for every local one.
 
-    `endpoints` has exactly those that are in a slot of a front; no endpoint is in two fronts.
+    `endpoints` has exactly those that are in a slot of a front; no endpoint is in two fronts. `forgets` is false on a
+    kernel without timeouts of one's own for connections (CONFIG_NF_CONNTRACK_TIMEOUT).
     """
 
     family: str  # "ip" or "ip6"
@@ -93,6 +94,7 @@ class Ruleset:
     listen: str | None = None
     fronts: Mapping[Port, Front] = field(default_factory=dict)
     endpoints: Mapping[int, Address] = field(default_factory=dict)
+    forgets: bool = True
 
 
 def table_name(listen: str | None, ports: Iterable[int]) -> str:
@@ -167,10 +169,11 @@ class _Text:
         rules = self.rules
         yield f"add table {self.where}"
         yield f"add set {self.where} dead {{ type mark; size 65536; flags dynamic,timeout; timeout {DEAD_FOR}s; }}"
-        yield (
-            f"add ct timeout {self.where} unanswered "
-            f"{{ protocol tcp; l3proto {rules.family}; policy = {{ syn_sent : {UNANSWERED} }} ; }}"
-        )
+        if rules.forgets:
+            yield (
+                f"add ct timeout {self.where} unanswered "
+                f"{{ protocol tcp; l3proto {rules.family}; policy = {{ syn_sent : {UNANSWERED} }} ; }}"
+            )
         yield f"add map {self.where} to {{ type mark : {self._address_type} . inet_service; }}"
         yield f"add map {self.where} next {{ type mark : mark; }}"
         yield f"add map {self.where} fronts {{ type inet_proto . inet_service : verdict; }}"
@@ -215,7 +218,7 @@ class _Text:
         if not front.slots:
             return
         yield f"counter name {port.name}_new"
-        if port.protocol is Protocol.TCP:
+        if port.protocol is Protocol.TCP and self.rules.forgets:
             yield 'ct timeout set "unanswered"'
         yield from self._slot(front)
         yield f"ct mark set ct mark map @{port.name}_slots"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,14 @@ def test_nft_that_is_missing_is_said_once(machine: Namespace) -> None:
 def test_nft_that_fails_is_quoted(machine: Namespace, tmp_path: Path, script: str, why: str) -> None:
     """Injected faults: C10's nft that is old, broken or hangs."""
     assert probed(machine, nft=fake(tmp_path, script)) == Probe((), why)
+
+
+def test_a_kernel_without_timeouts_for_connections_does_without(machine: Namespace, tmp_path: Path) -> None:
+    """Injected fault: such a kernel refuses just that. Everything else goes to the real nft."""
+    refuse = "{ echo 'Could not process rule: Not supported' >&2; exit 1; }"
+    script = f"""text=$0.$$; cat >$text; grep -q 'ct timeout' $text && {refuse}; exec /usr/sbin/nft "$@" <$text"""
+    nft = fake(tmp_path, script, patience=5.0)
+    assert probed(machine, nft=nft) == replace(BOTH, forgets=False)
 
 
 def test_an_nft_that_hangs_is_waited_for_once_not_once_a_family(machine: Namespace, tmp_path: Path) -> None:
