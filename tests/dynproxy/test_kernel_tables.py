@@ -205,6 +205,23 @@ async def test_a_later_process_goes_on_from_what_an_earlier_one_left(nft: Faulty
         assert adopted.dead(await nft.read(f"list set ip {NAME} dead")), "who refused is forgotten"
 
 
+async def test_what_was_taken_over_is_looked_after_before_anything_is_wanted(nft: FaultyNft) -> None:
+    """etcd may be away for long."""
+    async with running(nft) as tables:
+        await tables.settled(tables.want(http(A, B)))
+    async with running(nft) as heir:
+
+        async def repaired() -> bool:
+            await heir.look()
+            return heir.transactions == 2 and heir.error is None
+
+        await eventually_async(lambda: asyncio.sleep(0, heir.transactions))
+        await Nft().apply("flush ruleset\n")
+        await eventually_async(repaired)
+        assert await served() == {A, B}
+        assert heir.repairs == 1
+
+
 async def test_ports_that_are_served_no_more_go_with_the_first_change(nft: FaultyNft) -> None:
     other = Port(Protocol.TCP, 81)
     async with running(nft) as tables:

@@ -73,6 +73,12 @@ def test_an_IPv6_client_is_served_by_the_kernel_where_an_instance_has_IPv6_and_b
         eventually(lambda: proxy.service(stage.service)["kernel"]["connections"] == 6, 10)
 
 
+def test_a_client_on_the_host_of_its_instance_is_served(stage: Stage) -> None:
+    """Its packets come back to where they are from, by way of the proxy both times."""
+    with stage.serving(stage.servers[0]), Talk(stage.hosts.server, stage.to) as talk:
+        assert talk.who() == stage.servers[0].host
+
+
 @pytest.mark.parametrize(("policy", "survives"), [("keep", True), ("drain=1", False), ("cut", False)])
 def test_open_connection_follows_on_removal(stage: Stage, policy: str, survives: bool) -> None:
     """A client that is cut is reset when it next sends, whoever else is there to take its bytes."""
@@ -229,6 +235,27 @@ class TestTakingOver:
                     eventually(partial(is_reset, talk), 5, "cut")
                 else:
                     assert talk.who() == name
+
+    def test_while_etcd_is_away(self, stage: Stage) -> None:
+        """Not known is not nobody: the kernel goes on as it was, and refusals and harm are seen to."""
+        names = {each.host for each in stage.servers}
+        with stage.serving(*stage.servers) as first, ExitStack() as stack:
+            talk = stack.enter_context(stage.talk())
+            name = talk.who()
+            with Load(stage.hosts.client, stage.to, 50) as clients:
+                first.kill()
+                second = stack.enter_context(stage.proxy("--plane", "kernel", "--etcd", "http://127.0.0.1:9"))
+                second.wait_for("goes on from 3 endpoints")
+                eventually(lambda: second.service(stage.service)["plane"] == "kernel")
+                assert second.service(stage.service)["instances"] is None
+                assert stage.answers(6) == names
+                time.sleep(1)
+            assert clients.outcome.errors == {}
+            assert talk.who() == name
+            eventually(lambda: second.service(stage.service)["kernel"]["connections"] > 0, 10, "it counts")
+            written = stage.hosts.proxy.output("nft", "--stateless", "list", "ruleset")
+            stage.hosts.proxy.nft("flush ruleset\n")
+            eventually(lambda: stage.hosts.proxy.output("nft", "--stateless", "list", "ruleset") == written, 10)
 
     def test_a_new_service_at_a_lower_port(self, stage: Stage) -> None:
         """Its table has another name then; the old one goes in the same moment as the new one comes."""
