@@ -57,13 +57,12 @@ def test_C1_backend_kill(stage: Stage, plane: str) -> None:
 @pytest.mark.parametrize("control", ["alive", "killed"])
 def test_C2_backend_refuses(stage: Stage, control: str) -> None:
     """A stale record of a closed port: no client error; one client waits a second for each time it is tried."""
-    with stage.serving(stage.servers[0]) as proxy:
+    options = () if control == "alive" else ("--check-interval", "0")  # so that no check is first
+    stage.registry.put(stage.service, "stale", NOBODY)
+    stage.put(stage.servers[0])
+    with stage.proxy("--plane", "kernel", *options) as proxy:
+        proxy.wait_serving(stage.service, stage.servers[0].host, "stale")
         if control == "killed":
-            proxy.signal(signal.SIGSTOP)  # so that its checks are not first
-        stage.registry.put(stage.service, "stale", NOBODY)
-        if control == "killed":
-            proxy.signal(signal.SIGCONT)
-            proxy.wait_serving(stage.service, "stale", stage.servers[0].host)
             proxy.kill()
         with load(stage) as clients:
             time.sleep(3)
@@ -401,6 +400,7 @@ def test_a_thousand_changes_in_ten_seconds_cut_no_connection(stage: Stage) -> No
             stage.registry.put(stage.service, f"passing{number}", f"10.78.50.{number % 250}")
             if number >= 5:
                 stage.registry.delete(stage.service, f"passing{number - 5}")
-        assert time.monotonic() - started < 20
-        assert proxy.kernel()["transactions"] - before >= 20
+        seconds, transactions = time.monotonic() - started, proxy.kernel()["transactions"] - before
+        assert seconds < 20
+        assert 20 <= transactions <= 20 * seconds + 2
         assert [talk.who() for talk in talks] == names
