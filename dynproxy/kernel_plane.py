@@ -30,6 +30,7 @@ log = logging.getLogger("kernel")
 
 LOOK, LOOK_LIVELY = 4.0, 1.0  # seconds between two looks at the kernel; the shorter while somebody asks for figures
 LIVELY_FOR = 10.0
+LAST_CALL = 3.0  # seconds for the removal of all rules: a process that leaves has 5 beyond its drain
 
 Place = tuple[str, Port]  # an address family and a port of ours
 
@@ -166,9 +167,10 @@ class KernelPlane:
         _, cut = await asyncio.gather(self._relay.drain(seconds), ended)
         log.info("connections in the kernel cut: %d", cut)
         try:
-            await self._tables.remove()
-        except NftError as error:
-            log.error("the kernel's rules stay: %s", error)  # noqa: TRY400 - one line says it all
+            async with asyncio.timeout(LAST_CALL):
+                await self._tables.remove()
+        except (NftError, TimeoutError) as error:
+            log.error("the kernel's rules stay: %s", str(error) or "nft takes too long")  # noqa: TRY400 - one line will do
 
     async def aclose(self) -> None:
         """End the relay; the rules stay as they are. See DataPlane."""

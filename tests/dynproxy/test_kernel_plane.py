@@ -180,3 +180,11 @@ async def test_rules_that_cannot_be_removed_are_said_to_stay(caplog: pytest.LogC
         scene.nft.fail(Trouble.MISSING)
         await scene.plane.drain(5)
     assert f"the kernel's rules stay: {scene.nft.trouble}" in caplog.messages
+
+
+async def test_an_nft_that_hangs_does_not_keep_us_from_leaving(caplog: pytest.LogCaptureFixture) -> None:
+    async with running("--on-exit", "remove") as scene:
+        await scene.plane.apply(SERVICE, (A,))
+        scene.nft.flowing.clear()
+        await asyncio.wait_for(scene.plane.drain(5), 10)
+    assert "the kernel's rules stay: nft takes too long" in caplog.messages
