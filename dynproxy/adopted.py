@@ -77,24 +77,6 @@ def numbers(items: Iterable[Item]) -> set[int]:
     return {element for item in items if "set" in item for element in item["set"].get("elem", ())}
 
 
-@_expecting()
-def counters(items: Iterable[Item]) -> list[tuple[str, int, int]]:
-    """Each named counter with its packets and bytes. Raises UnreadableError."""
-    found = (item["counter"] for item in items if "counter" in item)
-    return [(counter["name"], int(counter["packets"]), int(counter["bytes"])) for counter in found]
-
-
-@_expecting()
-def dead(items: Iterable[Item]) -> frozenset[int]:
-    """The endpoints that refused lately. Raises UnreadableError."""
-    return frozenset(
-        endpoint_of(element["elem"]["val"])
-        for item in items
-        if "set" in item and item["set"]["name"] == "dead"
-        for element in item["set"].get("elem", ())
-    )
-
-
 def _ports(maps: Mapping[str, Any]) -> Iterator[Port]:
     for name in maps:
         if stem := _STEM.fullmatch(name):

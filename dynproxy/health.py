@@ -24,7 +24,7 @@ from ambnet.tcpcheck import knock
 
 log = logging.getLogger("health")
 
-RATE = 25  # checks a second of the round
+RATE, RATE_LARGE, LARGE = 25, 10, 1000  # checks a second of the round; of a fleet that is large, beyond so many
 URGENT_RATE, URGENT_BURST = 100, 25  # checks a second outside the round: suspects first, then new ones, then the down
 AT_ONCE, URGENT_AT_ONCE = 96, 80  # checks under way: a burst, and both rates for the half second of a dark instance
 
@@ -267,7 +267,8 @@ class HealthChecks:
 
     def _stretched(self) -> float:
         """The interval that RATE allows, in seconds."""
-        return max(self._interval, len(self._holders) / RATE)
+        count = len(self._holders)
+        return max(self._interval, count / (RATE if count <= LARGE else RATE_LARGE))
 
     def _beat_length(self) -> float:
         return min(LONGEST_BEAT, self._stretched() / BEATS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import random
 import time
@@ -22,12 +23,14 @@ from ambnet.saying import Saying
 from dynproxy import adopted
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
+from dynproxy.filter_state import generation, marks, take_counts
 from dynproxy.forwarding import open_door
-from dynproxy.generation import generation
+from dynproxy.netlink import NetlinkError
 from dynproxy.nft import Nft, NftError, Trouble
 from dynproxy.ruleset import (
     MAX_ENDPOINT,
     NOBODY,
+    SIGNATURE_MASK,
     Port,
     Ruleset,
     addresses_of,
@@ -283,24 +286,28 @@ class KernelTables:
             tables = [table for table in self._tables.values() if table.sure and table.ours and not self._removed]
             try:
                 for table in tables:
-                    where = f"{table.held.family} {table.held.table}"
-                    # In this order: nft 1.1.3 resets nothing if something is listed after it.
-                    items = await self._nft.read(f"list set {where} dead", f"reset counters table {where}")
-                    for name, packets, size in adopted.counters(items):
-                        self.packets[name] += packets
-                        self.bytes[name] += size
-                    table.saw_refusing(adopted.dead(items))
+                    self._take_up(table)
                 if self._generation is None or generation() != self._generation:
                     await self._verify(tables)
-            except (NftError, adopted.UnreadableError) as error:
-                if isinstance(error, NftError) and error.kind is not Trouble.REFUSED:
-                    self._seeing.say(error.kind, logging.ERROR, "the kernel's rules cannot be read: %s", error)
-                    return  # which says nothing about them
+            except (NftError, NetlinkError, adopted.UnreadableError) as error:
+                if not _tells_of_a_change(error):
+                    self._seeing.say(
+                        type(error).__name__, logging.ERROR, "the kernel's rules cannot be read: %s", error
+                    )
+                    return
                 self.repairs += 1
                 self._doubt(f"somebody changed our rules: {error}")
                 self._changed.set()
             else:
                 self._seeing.say("", logging.INFO, "the kernel's rules can be read again")
+
+    def _take_up(self, table: _Table) -> None:
+        """What a table has counted, and who refused."""
+        where = table.held.family, table.held.table
+        table.saw_refusing(frozenset(value & ~SIGNATURE_MASK for value in marks(*where, "dead")))
+        for counted in take_counts(*where):
+            self.packets[counted.name] += counted.packets
+            self.bytes[counted.name] += counted.bytes
 
     async def _verify(self, tables: Iterable[_Table]) -> None:
         """Raise what is wrong with the tables, NftError or UnreadableError."""
@@ -335,6 +342,13 @@ class KernelTables:
         async with self._access:
             await self._nft.apply("".join(removal(family, table.held.table) for family, table in self._tables.items()))
             self._removed = True
+
+
+def _tells_of_a_change(error: Exception) -> bool:
+    """Whether the rules are not ours any more, rather than out of sight."""
+    if isinstance(error, NftError):
+        return error.kind is Trouble.REFUSED
+    return not isinstance(error, NetlinkError) or error.errno == errno.ENOENT
 
 
 def _transaction(table: _Table, plan: Ruleset) -> str:

@@ -17,7 +17,18 @@ PURE = ("registrar/extract.py", "registrar/reconcile.py", "ambctl/render.py", "a
 
 # What the core may use of the standard library: values and calculations. No clock, no chance, no I/O, no waiting.
 CALCULATION = {
-    *("__future__", "abc", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "heapq", "hashlib"),
+    *(
+        "__future__",
+        "abc",
+        "bisect",
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "functools",
+        "heapq",
+        "hashlib",
+    ),
     *("ipaddress", "itertools", "json", "math", "operator", "re", "string", "types", "typing", "zlib"),
 }
 

@@ -52,16 +52,10 @@ def listing(host: Host) -> list[Any]:
 def read(items: Any) -> None:
     """All that is ever read of a table."""
     adopted.ruleset(items, "ip", "ambassador_53", None)
-    adopted.counters(items)
-    adopted.dead(items)
 
 
 def test_a_real_listing_is_read(listing: list[Any]) -> None:
     read(listing)
-    assert adopted.dead(listing) == {1}
-    assert {name for name, _, _ in adopted.counters(listing)} == {
-        f"{port}_{what}" for port in ("tcp_80", "udp_53") for what in ("new", "in", "out")
-    }
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -98,8 +92,6 @@ def test_a_listing_with_anything_in_any_place_is_read_or_unreadable(listing: lis
         within[path[-1]] = data.draw(junk)
     for reading in (
         lambda: adopted.ruleset(items, "ip", "ambassador_53", None),
-        lambda: adopted.counters(items),
-        lambda: adopted.dead(items),
         lambda: adopted.tables(items),
         lambda: adopted.numbers(items),
     ):

@@ -13,8 +13,8 @@ import pytest
 from ambcore.model import Address, Protocol
 from ambnet.daemon import background
 from dynproxy.endpoints import Want
+from dynproxy.filter_state import generation
 from dynproxy.forwarding import OURS, RULE, close_door, filters, open_door
-from dynproxy.generation import generation
 from dynproxy.kernel_tables import KernelTables
 from dynproxy.nft import Nft
 from dynproxy.ruleset import Front, Port, Ruleset, replacement

@@ -15,7 +15,7 @@ import pytest
 from ambcore.health import Result, Verdict
 from ambcore.model import Address, Instance, Protocol, Readiness
 from ambnet.daemon import cancel
-from dynproxy.health import AT_ONCE, RATE, URGENT_BURST, URGENT_RATE, HealthChecks
+from dynproxy.health import AT_ONCE, RATE, RATE_LARGE, URGENT_BURST, URGENT_RATE, HealthChecks
 from tests.support.ports import free_port
 from tests.support.waiting import eventually_async
 
@@ -340,7 +340,7 @@ def test_dark_fleet_is_bounded_in_rate_and_number_and_leaves_the_round_alone(wor
     world.live(40)
     asked = Counter(address in world.answers for _, address in world.asked)
     assert URGENT_RATE * 39 <= asked[True] <= URGENT_RATE * 40 + URGENT_BURST
-    assert asked[False] >= 40 * RATE / 2 - 2 * RATE  # the dark ones' turns in the round pass unused
+    assert asked[False] >= 40 * RATE_LARGE / 2 - 2 * RATE_LARGE  # the dark ones' turns in the round pass unused
     assert world.most_at_once <= AT_ONCE
     victim = instance(1500)
     world.answers[victim.address] = REFUSED

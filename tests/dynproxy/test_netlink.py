@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from dynproxy.conntrack import DELETE
-from dynproxy.generation import generation
+from dynproxy.filter_state import generation
 from dynproxy.netlink import BATCH, Netlink, NetlinkError, attribute
 from tests.support.netns import Namespace
 

@@ -46,12 +46,13 @@ WORDS = frozenset(
     re.findall(
         r"\S+",
         """
-    >= accept ack add addr chain code concat counter counters ct daddr dead delete destination-unreachable direction dnat
-    dport drop dst dstnat dynamic element fib filter flags flush frag-needed fronts goto guard hook icmp icmpv6 in inc
-    inet_proto inet_service ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark masquerade meta
-    mod name nat new next numgen offset original out policy port postrouting prerouting priority proto-dst protocol random
-    reply return rst rule saddr seed seen-reply sequence set size srcnat status syn_sent table tcp tcp_in tcp_out
-    tcp_ports th timeout to type udp udp_in udp_out udp_ports unanswered update verdict vmap
+    >= accept ack add addr chain code concat counter counters ct daddr dead delete destination-unreachable direction
+    dnat dport drop dst dstnat dynamic element fib filter flags flush frag-needed fronts goto guard hook icmp icmpv6
+    in inc inet_proto inet_service ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark
+    masquerade meta mod name nat new next numgen offset original out policy port postrouting prerouting priority
+    proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status syn_sent
+    table tcp tcp_in tcp_out tcp_ports th timeout to type udp udp_in udp_out udp_ports unanswered update verdict
+    vmap
     """,
     )
 )

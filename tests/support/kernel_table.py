@@ -11,6 +11,7 @@ from dynproxy import adopted
 from dynproxy.endpoints import Numbers, Want, planned
 from dynproxy.ruleset import Front, Port, Ruleset, change, replacement, table_name
 from tests.support.hosts import Host
+from tests.support.listing import counters, dead
 
 TCP80 = Port(Protocol.TCP, 80)
 UDP53 = Port(Protocol.UDP, 53)
@@ -53,13 +54,13 @@ class KernelTable:
     def dead(self) -> set[Address]:
         """Who refused lately, of those that are behind a port now."""
         held = self.held.endpoints
-        return {held[endpoint] for endpoint in adopted.dead(self.items()) if endpoint in held}
+        return {held[endpoint] for endpoint in dead(self.items()) if endpoint in held}
 
     def counted(self, port: Port) -> dict[str, tuple[int, int]]:
         """`new`, `in` and `out` of a port, each with packets and bytes."""
         stem = f"{port.name}_"
         return {
             name.removeprefix(stem): (packets, size)
-            for name, packets, size in adopted.counters(self.items())
+            for name, packets, size in counters(self.items())
             if name.startswith(stem)
         }
