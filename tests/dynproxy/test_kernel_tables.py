@@ -17,6 +17,7 @@ from dynproxy.kernel_tables import KernelTables, Wants
 from dynproxy.nft import Nft, Trouble
 from dynproxy.ruleset import Port, Ruleset
 from tests.support.faulty_nft import FaultyNft
+from tests.support.listing import dead as dead_in
 from tests.support.netns import Namespace
 from tests.support.waiting import eventually_async
 
