@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from bench.hosts import interpreter
+
 TICKS = os.sysconf("SC_CLK_TCK")
 VERSIONS = {
     "haproxy": ("/usr/sbin/haproxy", "-v"),
@@ -78,7 +80,7 @@ def facts() -> dict[str, object]:
         "cores": os.cpu_count(),
         "memory_gib": round(int(memory[1]) / 2**20) if memory else None,
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": _version((*interpreter(), "--version")),
         "versions": {name: _version(command) for name, command in VERSIONS.items()},
     }
 
