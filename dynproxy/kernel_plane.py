@@ -137,10 +137,8 @@ class KernelPlane:
         packets, size = self._tables.packets, self._tables.bytes
         return KernelTraffic(
             connections=sum(packets[f"{stem}_new"] for stem in stems),
-            packets_in=sum(packets[f"{stem}_in"] for stem in stems),
-            packets_out=sum(packets[f"{stem}_out"] for stem in stems),
-            bytes_in=sum(size[f"{stem}_in"] for stem in stems),
-            bytes_out=sum(size[f"{stem}_out"] for stem in stems),
+            packets=sum(packets[f"{stem}_all"] for stem in stems),
+            bytes=sum(size[f"{stem}_all"] for stem in stems),
         )
 
     async def watch_kernel(self) -> None:

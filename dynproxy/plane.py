@@ -16,16 +16,14 @@ from ambnet.relay.protocol import ServiceStats
 
 @dataclass(frozen=True, slots=True)
 class KernelTraffic:
-    """What the kernel forwarded for a service since this process began: new connections, packets, bytes.
+    """What the kernel forwarded for a service since this process began: new connections; packets and bytes, both ways.
 
-    In is client to instance. A connection that was refused and went on to another instance counts for each.
+    A connection that was refused and went on to another instance counts for each. Bytes include the headers.
     """
 
     connections: int = 0
-    packets_in: int = 0
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
+    packets: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

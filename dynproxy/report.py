@@ -168,9 +168,9 @@ class Report(Collector):
         yield from (checks, down)
 
     def _kernel_metrics(self, stats: PlaneStats) -> Iterator[Metric]:
-        labels = ["service", "direction"]
+        labels = ["service"]
         serving = GaugeMetricFamily("amb_plane_info", "1 for the plane that serves.", labels=["service", "plane"])
-        new = CounterMetricFamily("amb_kernel_connections", "Connections the kernel took.", labels=["service"])
+        new = CounterMetricFamily("amb_kernel_connections", "Connections the kernel took.", labels=labels)
         packets = CounterMetricFamily("amb_kernel_packets", "Packets the kernel forwarded.", labels=labels)
         size = CounterMetricFamily("amb_kernel_bytes", "Bytes the kernel forwarded, with headers.", labels=labels)
         for source in self._sources:
@@ -178,9 +178,8 @@ class Report(Collector):
             serving.add_metric([name, state.plane], 1)
             if stats.kernel is not None:
                 new.add_metric([name], state.traffic.connections)
-                for way in ("in", "out"):
-                    packets.add_metric([name, way], getattr(state.traffic, f"packets_{way}"))
-                    size.add_metric([name, way], getattr(state.traffic, f"bytes_{way}"))
+                packets.add_metric([name], state.traffic.packets)
+                size.add_metric([name], state.traffic.bytes)
         yield serving
         if stats.kernel is None:
             return

@@ -179,8 +179,7 @@ class _Text:
         yield f"add map {self.where} fronts {{ type inet_proto . inet_service : verdict; }}"
         for protocol in Protocol:
             yield f"add set {self.where} {protocol.value}_ports {{ type inet_service; }}"
-            yield f"add map {self.where} {protocol.value}_in {{ type inet_service : counter; }}"
-            yield f"add map {self.where} {protocol.value}_out {{ type inet_service : counter; }}"
+            yield f"add map {self.where} {protocol.value}_all {{ type inet_service : counter; }}"
         for port in rules.fronts:
             yield from self._declare(port)
         yield from self.chains()
@@ -189,11 +188,10 @@ class _Text:
     def _declare(self, port: Port) -> Iterator[str]:
         name, protocol, number = port.name, port.protocol.value, port.number
         yield f"add map {self.where} {name}_slots {{ type mark : mark; }}"
-        for what in ("new", "in", "out"):
+        for what in ("new", "all"):
             yield f"add counter {self.where} {name}_{what}"
         yield f"add element {self.where} {protocol}_ports {{ {number} }}"
-        yield f'add element {self.where} {protocol}_in {{ {number} : "{name}_in" }}'
-        yield f'add element {self.where} {protocol}_out {{ {number} : "{name}_out" }}'
+        yield f'add element {self.where} {protocol}_all {{ {number} : "{name}_all" }}'
 
     def chains(self) -> Iterator[str]:
         """Every chain, emptied and filled."""
@@ -259,12 +257,9 @@ class _Text:
         yield f"ct mark & {SIGNATURE_MASK:#x} != {SIGNATURE:#x} accept"
         if self.rules.listen:  # another proxy may hold the same port of another address, with the same marks
             yield f"ct original {self.rules.family} daddr != {self.rules.listen} accept"
-        for protocol in sorted({port.protocol for port in self.rules.fronts}):
-            name = protocol.value
-            count = f"meta l4proto {name} ct direction {{}} counter name ct original proto-dst map @{name}_{{}}"
-            yield count.format("original", "in") + " accept"
-            yield count.format("reply", "out")
-        yield "meta l4proto tcp tcp flags & (rst | ack) != rst | ack accept"  # nearly everything leaves here
+        not_refused = "tcp flags & (rst | ack) != rst | ack accept"  # nearly everything leaves here
+        yield f"meta l4proto tcp {self._count(Protocol.TCP)} {not_refused}"
+        yield f"meta l4proto udp {self._count(Protocol.UDP)} accept"
         dead = "update @dead { ct mark } drop"
         refusal = "tcp flags & (rst | ack) == rst | ack tcp sequence 0 ct direction reply"
         yield f"{refusal} ct original proto-dst @tcp_ports {dead}"
@@ -279,6 +274,13 @@ class _Text:
                 f"{icmp} ct status & seen-reply == 0 ct original protocol {name} "
                 f"ct original proto-dst @{name}_ports {dead}"
             )
+
+    def _count(self, protocol: Protocol) -> str:
+        """Count a packet for its port; one that is not ours goes no further in the rule. A lookup is the dearer way."""
+        mine = [port for port in self.rules.fronts if port.protocol is protocol]
+        if len(mine) == 1:
+            return f"ct original proto-dst {mine[0].number} counter name {mine[0].name}_all"
+        return f"counter name ct original proto-dst map @{protocol.value}_all"
 
     def since(self, old: Ruleset) -> Iterator[str]:
         """What differs from `old`."""

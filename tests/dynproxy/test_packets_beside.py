@@ -79,7 +79,7 @@ def test_dockers_forward_policy_drops_our_connections(docker: Scene) -> None:
         made.connect_ex((docker.relay, 80))
         eventually(lambda: dropped(docker) >= 1)
     assert docker.table.counted(TCP80)["new"][0] == 1
-    assert docker.table.counted(TCP80)["in"] == (0, 0)
+    assert docker.table.counted(TCP80)["all"] == (0, 0)
 
 
 def test_one_rule_by_the_connections_mark_lets_ours_pass_and_nobody_elses(docker: Scene) -> None:

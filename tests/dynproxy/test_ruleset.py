@@ -51,12 +51,12 @@ WORDS = frozenset(
     in inc inet_proto inet_service ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark
     masquerade meta mod name nat new next numgen offset original out policy port postrouting prerouting priority
     proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status syn_sent
-    table tcp tcp_in tcp_out tcp_ports th timeout to type udp udp_in udp_out udp_ports unanswered update verdict
+    table tcp tcp_all tcp_ports th timeout to type udp udp_all udp_ports unanswered update verdict
     vmap
     """,
     )
 )
-OBJECT = re.compile(r"(tcp|udp)_[1-9][0-9]{0,4}(_slots|_ring|_new|_in|_out)?")
+OBJECT = re.compile(r"(tcp|udp)_[1-9][0-9]{0,4}(_slots|_ring|_new|_all)?")
 TABLE = re.compile(r"ambassador_([0-9a-f.-]+_)?[1-9][0-9]{0,4}")
 NUMBER = re.compile(r"[0-9]+s?|0x[0-9a-f]+")
 
