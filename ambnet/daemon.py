@@ -22,6 +22,7 @@ from ambnet.notify import notify, watchdog_interval
 log = logging.getLogger("daemon")
 
 HARD_EXIT = 5.0  # seconds past the program's own deadline; gRPC's shutdown has hung in the field (grpc #40989)
+CANCEL_AGAIN = 1.0  # seconds
 LAG_PERIOD = 1.0  # seconds between two measurements of the loop's lateness
 LAG_KEPT = 15  # measurements the metric remembers: what scrapes, looks as seldom
 
@@ -71,10 +72,18 @@ class Story(Protocol):
 
 
 async def cancel(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait until they have ended; what they raise is theirs and was seen before."""
+    """Cancel tasks and wait until they have ended; what they raise is theirs and was seen before.
+
+    One that goes on is cancelled again after a second: a library may have taken the first time for its own.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
     for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        if not task.cancelled():
+            task.exception()  # seen
 
 
 @contextlib.asynccontextmanager

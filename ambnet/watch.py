@@ -20,6 +20,7 @@ from ambcore.history import KeyDeleted, KeyValue, Message
 from ambcore.pending import Pending
 from ambcore.replay import Order, Replay, Reply, range_end
 from ambcore.states import WatchEvent
+from ambnet.daemon import cancel
 from ambnet.etcd import Etcd
 from ambnet.etcd.errors import TokenRejectedError
 from ambnet.etcd.protocol import rpc
@@ -96,8 +97,7 @@ class PrefixWatch:
     ) -> None:
         self._step(WatchEvent.CLOSE)
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await cancel(self._task)
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self
@@ -169,8 +169,7 @@ class PrefixWatch:
             try:
                 await self._read(stream)
             finally:
-                beside.cancel()
-                await asyncio.wait({beside})
+                await cancel(beside)
 
     async def _read(self, stream: Stream) -> None:
         misses = 0

@@ -20,6 +20,7 @@ from ambcore.backoff import backoff
 from ambcore.errors import CompactedError, ConfigError, RegistryDeniedError, RegistryError, RegistryUnavailableError
 from ambcore.history import KeyValue, Listed
 from ambcore.replay import Snapshot, range_end
+from ambnet.daemon import cancel
 from ambnet.etcd.config import EtcdConfig
 from ambnet.etcd.endpoint import Endpoint, TlsFiles
 from ambnet.etcd.errors import AUTH_OFF, NotSentError, TokenRejectedError, translate
@@ -100,10 +101,7 @@ class Etcd:
         """Break off what is under way and close the channels. Closing twice is fine."""
         tasks, endpoints = set(self._background), self._endpoints
         self._endpoints = []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await cancel(*tasks)
         for endpoint in endpoints:
             await endpoint.close()
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ambcore.errors import RegistryError, RegistryUnavailableError
+from ambnet.daemon import cancel
 from ambnet.etcd.errors import translate
 from ambnet.etcd.protocol import grpc
 
@@ -46,10 +47,7 @@ class Stream:
     ) -> None:
         self._call.cancel()
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
-            if not self._reading.cancelled():
-                self._reading.exception()  # seen: a broken stream must not complain again when it is collected
+            await cancel(self._reading)  # a broken stream must not complain again when it is collected
 
     async def send(self, request: Any) -> None:
         """Hand a request to the connection, within five seconds."""

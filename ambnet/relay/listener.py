@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ambnet.relay.relay import Relay
     from ambnet.relay.route import Route
 
+GROW_AFTER = 8  # full batches in a row, then the next is twice as large
 BATCH = 32  # clients accepted before others get their turn; with several workers, before they get their share
 
 # This one client failed on its way in; accept(2) lists the network's errors that Linux passes on.
@@ -59,7 +60,7 @@ class Listener:
     `accept` is the one system call that tests replace, to raise what the kernel seldom raises.
     """
 
-    __slots__ = ("accept", "relay", "route", "sock", "watched")
+    __slots__ = ("_batch", "_full_batches", "accept", "relay", "route", "sock", "watched")
 
     def __init__(self, relay: Relay, sock: socket.socket, route: Route, accept: Accept | None = None) -> None:
         sock.setblocking(False)
@@ -70,6 +71,8 @@ class Listener:
         self.sock = Accepting(fileno=sock.detach())
         self.accept = accept or self.sock.take
         self.watched = False
+        self._batch = 1
+        self._full_batches = 0
 
     def resume(self) -> None:
         """Accept from now on."""
@@ -90,14 +93,27 @@ class Listener:
 
     def empty(self) -> None:
         """Accept everybody who waits in the backlog, as far as there is room; newcomers cannot prolong it."""
-        for _ in range(BACKLOG // BATCH):
-            if not self.ready(IN):
-                return
+        self._take(BACKLOG)
 
-    def ready(self, _events: int) -> bool:
-        """Accept a batch; returns whether more may wait."""
+    def ready(self, _events: int) -> None:
+        """Accept a batch: as many as came at once lately.
+
+        To ask until nobody waits is a question too many for each client that comes alone, and dear, as the answer is an
+        exception. epoll tells again if somebody is left.
+        """
+        if not self._take(self._batch):
+            self._batch = max(1, self._batch // 2)
+            self._full_batches = 0
+        elif self._batch < BATCH:
+            self._full_batches += 1
+            if self._full_batches >= GROW_AFTER:
+                self._batch *= 2
+                self._full_batches = 0
+
+    def _take(self, most: int) -> bool:
+        """Accept up to so many; whether there were."""
         relay = self.relay
-        for _ in range(BATCH):
+        for _ in range(most):
             if relay.full:
                 relay.await_room()
                 return False

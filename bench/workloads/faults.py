@@ -107,4 +107,4 @@ def _noticed(workload: str, count: int, outcome: dict[str, Any]) -> Iterator[Fig
     yield Figure(workload, "worst", "s", outcome["worst"])
 
 
-WORKLOAD = Workload("faults", tuple(PLANES), measure)
+WORKLOAD = Workload("faults", tuple(PLANES), measure, rounds=3)

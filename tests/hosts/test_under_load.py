@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,9 +136,14 @@ def test_restarts_of_registrar_and_simple_amb_fail_no_connection(three: Hosts) -
 
 
 def test_a_restart_of_dynproxy_refuses_for_less_than_a_second_and_breaks_nothing_else(three: Hosts) -> None:
-    """Nobody takes over its port: between the old process and the new one, connections are refused, at once."""
+    """Nobody takes over its port: between the old process and the new one, connections are refused, at once.
+
+    One more may be reset: whose handshake ends between the last look at the queue and its closing.
+    """
     with _load(three) as load:
         three.b.run("systemctl", "restart", "dynproxy@redis")
     moments = [begun for begun, _ in load.failures]
-    assert {why.partition(":")[0] for _, why in load.failures} <= {"ConnectionRefusedError"}, load.failures
+    kinds = Counter(why.partition(":")[0] for _, why in load.failures)
+    assert kinds.keys() <= {"ConnectionRefusedError", "ConnectionResetError"}, load.failures
+    assert kinds["ConnectionResetError"] <= 1, load.failures
     assert max(moments, default=0.0) - min(moments, default=0.0) < 3.0  # 0.3 s, when it was measured
