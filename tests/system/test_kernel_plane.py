@@ -49,7 +49,7 @@ def test_says_who_serves_and_counts_what_the_kernel_carries(stage: Stage) -> Non
         eventually(lambda: proxy.service(stage.service)["kernel"]["connections"] == 10, 10)
         shown = proxy.service(stage.service)
         assert shown["kernel"]["packets"] >= 80
-        assert shown["kernel"]["bytes_out"] >= 10 * len("$9\r\n10.78.0.1\r\n")
+        assert shown["kernel"]["bytes"] >= 10 * len("$9\r\n10.78.0.1\r\n")
         assert shown["plane_why"].startswith("the kernel forwards IPv4 and IPv6")
         eventually(lambda: proxy.instance(stage.service, one.host)["connections_total"] == 1)
         assert proxy.metric("amb_kernel_connections_total", service=stage.service) == 10
