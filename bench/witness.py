@@ -16,6 +16,7 @@ import socket
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from bench.hosts import CannotRunError, Host
@@ -35,7 +36,7 @@ class Witness(Protocol):
         """Wait until nothing was applied for `silent` seconds; raises CannotRunError after `seconds`."""
 
 
-class _Queue:
+class _Queue(ABC):
     """What is common to both: a thread that notes the moments, and a queue of what it noted."""
 
     def __init__(self) -> None:
@@ -44,8 +45,9 @@ class _Queue:
     def _start(self) -> None:
         threading.Thread(target=self._note, daemon=True).start()
 
+    @abstractmethod
     def _note(self) -> None:
-        raise NotImplementedError
+        """Put what comes into the queue, with its moment; endless."""
 
     def saw(self, address: str, seconds: float) -> float:
         """See Witness."""
@@ -69,8 +71,9 @@ class _Queue:
                 return
         raise CannotRunError(f"changes are still being applied after {seconds:.0f} s")
 
+    @abstractmethod
     def _form(self, address: str) -> bytes:
-        raise NotImplementedError
+        """An address as it stands in what is noted."""
 
 
 class KernelWitness(_Queue):
