@@ -113,7 +113,15 @@ class KernelPlane:
             healthy=relay.healthy,
             services=relay.services,
             serving={service: self._serving(service) for service in self._places},
-            kernel=KernelState(tables.names, tables.transactions, tables.failures, tables.repairs, tables.error),
+            kernel=KernelState(
+                tables.names,
+                tables.transactions,
+                tables.failures,
+                tables.repairs,
+                tables.error,
+                self._flows.cut,
+                self._flows.errors,
+            ),
         )
 
     def _serving(self, service: str) -> Serving:

@@ -40,13 +40,18 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class KernelState:
-    """How the kernel plane's own work goes. `error` is why the last transaction failed, None if it did not."""
+    """How the kernel plane's own work goes. `error` is why the last transaction failed, None if it did not.
+
+    `cut` counts connections that were ended, `flow_errors` the times that the kernel would not end or forget some.
+    """
 
     tables: tuple[str, ...]
     transactions: int
     failures: int
     repairs: int
     error: str | None
+    cut: int = 0
+    flow_errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

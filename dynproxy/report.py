@@ -188,9 +188,12 @@ class Report(Collector):
         events.add_metric(["done"], stats.kernel.transactions)
         events.add_metric(["failed"], stats.kernel.failures)
         yield events
-        repairs = CounterMetricFamily("amb_kernel_repairs", "Times that others had changed our rules.")
-        repairs.add_metric([], stats.kernel.repairs)
-        yield repairs
+        for name, text, value in (
+            ("amb_kernel_repairs", "Times that others had changed our rules.", stats.kernel.repairs),
+            ("amb_kernel_connections_cut", "Connections ended by --on-removal or a drain.", stats.kernel.cut),
+            ("amb_kernel_flow_errors", "Times that connections could not be ended.", stats.kernel.flow_errors),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
 
     @staticmethod
     def _traffic_metrics(stats: PlaneStats) -> Iterator[Metric]:
