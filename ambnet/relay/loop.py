@@ -8,13 +8,20 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 EXCLUSIVE: Final = select.EPOLLEXCLUSIVE
 
 EVENTS_AT_ONCE = 512  # bounds how long timers wait behind traffic
+
+
+class Unfinished(Protocol):
+    """Somebody whose handler has left a part of its work."""
+
+    def finish(self) -> None:
+        """Do that part; it may have become pointless meanwhile."""
 
 
 class Timer:
@@ -50,6 +57,8 @@ class Loop:
         self._discarded: list[int] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._running = False
+        self._unfinished: list[Unfinished] = []
+        self.put_off = self._unfinished.append  # have somebody finish after this batch of events
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add(self._bell, IN, self._answer)
 
@@ -106,6 +115,10 @@ class Loop:
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(event)
+            if self._unfinished:
+                for unfinished in self._unfinished:
+                    unfinished.finish()
+                self._unfinished.clear()
             if self._timers and self._timers[0].when <= self.now:
                 self._run_timers()
             if self._discarded:  # last: what a timer ends must not stay open until the next event

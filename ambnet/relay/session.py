@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 BUFFER_SIZE: Final = 64 * 1024
 
+# Shorter pieces are written once everybody who had something was read: the receivers then wake up to more work at once,
+# which costs the machine a thirtieth less a request. A long piece is written while it is warm in the cache.
+GATHERED: Final = 4 * 1024
+
 SPLICE_AFTER: Final = 4  # full buffers in a row: a transfer of 256 KiB pays for taking a pipe
 COPY_AFTER: Final = 16  # small splices in a row: the bulk is over
 SMALL: Final = 16 * 1024  # below this a copy costs less than the second system call that a splice needs
@@ -35,6 +39,7 @@ class Side:
     """One socket of a session and the direction that begins there."""
 
     __slots__ = (
+        "_put_off",
         "_sock",
         "carried",
         "ended",
@@ -55,6 +60,7 @@ class Side:
         self.session = session
         self.fd = fd
         self._sock = sock
+        self._put_off = session.relay.loop.put_off
         self.interest = IN
         self.carried = 0  # bytes taken from this socket and not yet accounted for
         self.quiet = False  # nothing came since the last sweep
@@ -86,23 +92,9 @@ class Side:
             loop.add(self.fd, IN, self.ready)
 
     def ready(self, events: int) -> None:
-        """Handle what epoll says of this socket."""
-        if events == IN:
-            self.carry()
-            return
-        if events & OUT:
-            self.peer.flush()
-            if self.session.closed:
-                return
-        if events & IN:
-            self.carry()
-        elif events & ~OUT:
-            self._troubled()
-
-    def carry(self) -> None:
-        """Move what has come to the peer."""
-        if self.pipe is not None:
-            self._splice(self.pipe)
+        """Handle what epoll says of this socket: nearly always that something has come."""
+        if events != IN or self.pipe is not None:
+            self._ready_otherwise(events)
             return
         try:
             piece = read(self.fd, BUFFER_SIZE)
@@ -114,9 +106,33 @@ class Side:
         if not piece:
             self._end()
             return
-        count = len(piece)
+        self.waiting = piece
         self.quiet = False
-        self.carried += count
+        self.carried += len(piece)
+        if len(piece) < GATHERED:
+            self._put_off(self)
+        else:
+            self.finish()
+
+    def _ready_otherwise(self, events: int) -> None:
+        if events & OUT:
+            self.peer.flush()
+            if self.session.closed:
+                return
+        if events & IN:
+            if self.pipe is None:
+                self.ready(IN)
+            else:
+                self._splice(self.pipe)
+        elif events & ~OUT:
+            self._troubled()
+
+    def finish(self) -> None:
+        """Write what was read, unless the session has ended meanwhile."""
+        piece = self.waiting
+        if piece is None:
+            return
+        count = len(piece)
         try:
             sent = write(self.peer.fd, piece)
         except BlockingIOError:
@@ -127,10 +143,12 @@ class Side:
         if sent < count:
             self.waiting = piece[sent:]
             self._pause()
-        if count < BUFFER_SIZE:
-            self.run = 0
         else:
+            self.waiting = None
+        if count == BUFFER_SIZE:
             self._full()
+        else:
+            self.run = 0
 
     def flush(self) -> None:
         """Write what waits, now that the peer takes more, and read on once nothing does."""
@@ -234,10 +252,14 @@ class Side:
         A server that answers before it has read everything and closes resets the connection (RFC 9112, section 9.6);
         without a relay between, the client would find the answer in front of the reset.
         """
+        peer = self.peer
         with contextlib.suppress(OSError):
-            while self.peer.idle and (piece := read(self.peer.fd, BUFFER_SIZE)):
-                self.peer.carried += len(piece)
-                if write(self.fd, piece) < len(piece):
+            while peer.pipe is None or not peer.pipe.held:
+                piece = peer.waiting or read(peer.fd, BUFFER_SIZE)
+                if peer.waiting is None:
+                    peer.carried += len(piece)
+                peer.waiting = None
+                if not piece or write(self.fd, piece) < len(piece):
                     break
         self.session.reset()
 
@@ -277,6 +299,7 @@ class Session:
         self.relay.session_ended(self)
         for side in (self.client, self.server):
             side.return_pipe()
+            side.waiting = None
             side.discard()
             del side.peer  # no circle is left for the garbage collector to find
         del self.client, self.server
