@@ -20,7 +20,7 @@ figures: setup ## measure on the running demo (IDLE=600 for the ten idle minutes
 	@docker inspect redis-dyn-amb.service >/dev/null 2>&1 || scripts/demo >/dev/null
 	@$(bin)/python -m bench.figures
 
-bench: ## measure both planes against every peer, some 25 minutes (ROUNDS=5), and write docs/benchmarks.md
+bench: ## measure both planes against every peer, some 35 minutes (ROUNDS=9), and write docs/benchmarks.md
 	@scripts/setup bench
 	@$(bin)/python -m bench
 	@$(bin)/python -m bench.report

@@ -1,6 +1,6 @@
 """`python -m bench`: measure every subject under every workload, in interleaved rounds, and keep what was measured.
 
-ROUNDS (5) rounds; in each, each workload visits each subject in turn. A full run writes `bench/results/latest.json`,
+ROUNDS (9) rounds; in each, each workload visits each subject in turn. A full run writes `bench/results/latest.json`,
 `machine.json` and the raw figures of every round; a quick or partial one writes the same files to `.work/bench/`.
 """
 
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short round of the workloads that matter daily")
     parser.add_argument("--only", action=names(list(WORKLOADS)), default=None, metavar="WORKLOAD,…")
     parser.add_argument("--subjects", action=names(list(SUBJECTS)), default=None, metavar="SUBJECT,…")
-    parser.add_argument("--rounds", type=int, default=None, help="default: ROUNDS, else 5; 1 with --quick")
+    parser.add_argument("--rounds", type=int, default=None, help="default: ROUNDS, else 9; 1 with --quick")
     parser.add_argument("--out", type=Path, default=None, help="folder of the results")
     asked = parser.parse_args()
     if os.geteuid():
@@ -57,7 +57,7 @@ def main() -> int:
         WORKLOADS[name] for name in asked.only or [n for n, w in WORKLOADS.items() if w.quick or not asked.quick]
     ]
     subjects = [SUBJECTS[name] for name in asked.subjects or SUBJECTS]
-    rounds = asked.rounds or (1 if asked.quick else int(os.environ.get("ROUNDS", "5")))
+    rounds = asked.rounds or (1 if asked.quick else int(os.environ.get("ROUNDS", "9")))
     folder = asked.out or ROOT / ("bench/results" if full else ".work/bench")
     started = time.monotonic()
     record = Record()

@@ -38,6 +38,7 @@ CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 SETTINGS = {  # of all three: who opens 15,000 connections a second must not run out of ports
     "net.ipv4.ip_local_port_range": "1024 65535",
     "net.ipv4.tcp_tw_reuse": "1",
+    "net.ipv4.ip_local_reserved_ports": "7000-7099",  # those of the hundred services
     "net.core.somaxconn": "8192",
     "net.ipv4.tcp_max_syn_backlog": "8192",
 }

@@ -42,7 +42,7 @@ TITLES: Mapping[str, str] = {
 HEAD = """# Benchmarks
 
 Written by `make bench`; the figures are those of `bench/results/latest.json`, `raw-*.jsonl` beside it has every round.
-Run it yourself: `make bench` takes about 25 minutes, `make bench-quick` under two.
+Run it yourself: `make bench` takes about 35 minutes, `make bench-quick` under two.
 
 """
 METHOD = """
@@ -50,15 +50,17 @@ METHOD = """
 
 Client, proxy and server have a network namespace each, joined by two veth pairs; nothing leaves the machine. "direct"
 is the client routed through the proxy's namespace to the server: the same two pairs, no proxy, no connection tracking.
-All share the machine's cores, as the scheduler sees fit. Load comes from `redis-benchmark`, `iperf3` and, where errors
-and slow connections are counted, from `bench/clients/connects.py`; a real etcd runs beside dynproxy.
+"dnat" is the least with which nftables can forward a port, and so the most that forwarding in the kernel by connection
+tracking can reach of it. All share the machine's cores, as the scheduler sees fit. Load comes from `redis-benchmark`,
+`iperf3` and, where errors and slow connections are counted, from `bench/clients/connects.py`; a real etcd runs beside
+dynproxy.
 
 The subjects take turns within a round (A B C, A B C); each visit starts its subject anew in fresh namespaces and waits
 until the machine is idle. A figure is the median over the rounds, with the least and the greatest. A ratio is the
 median of the quotients of each round, so it may differ a little from the quotient of the medians. "of HAProxy" compares
 with HAProxy on one thread, for the subjects with two workers with HAProxy on two. CPU is that of the whole machine:
-client, server, kernel and all. What takes long and
-varies little (tables, 100 services, memory) has fewer rounds.
+client, server, kernel and all. What takes long and varies little (tables, 100 services, memory) has fewer rounds, and
+so have the subjects that no aim speaks of.
 
 The peers come from Debian and are set up to be fast; their configurations are in `bench/peers/`, the command lines in
 `bench/subjects.py`.

@@ -29,6 +29,8 @@ def run(
             if workload.rounds is not None and number > workload.rounds:
                 continue
             for subject in subjects:
+                if subject.rounds is not None and number > subject.rounds:
+                    continue
                 if subject.name in workload.subjects and _bearable(record, workload, subject):
                     say(f"round {number}/{rounds}  {workload.name:<10} {subject.name:<13}", end="")
                     _visit(workload, subject, effort, number, record)

@@ -24,6 +24,7 @@ REDIS, IPERF, ADMIN = 6379, 5201, 9402
 PEERS = ROOT / "bench" / "peers"
 BULK_ONLY = "haproxy-64k"  # see the pinned configuration
 DOCKER_PROXY = ("/usr/libexec/docker/docker-proxy", "/usr/sbin/docker-proxy", "/usr/bin/docker-proxy")
+FEW = 5
 WORKERS = 2  # of the many-worker forms: one a core of the machine that the figures come from
 
 
@@ -39,7 +40,8 @@ class Running:
 class Subject:
     """`rival` is the HAProxy that it is compared with; `udp` says whether it can forward datagrams.
 
-    `idle_connections` are fewer for who takes a process (socat) or two pipes (Go's splice) for each.
+    `rounds` bounds those that no aim speaks of. `idle_connections` are fewer for who takes a process (socat) or two
+    pipes (Go's splice) for each.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Subject:
     start: Callable[[Scene], Running]
     rival: str = "haproxy-1"
     udp: bool = False
+    rounds: int | None = None
     idle_connections: int = 10_000
 
 
@@ -54,6 +57,12 @@ def direct(scene: Scene) -> Running:
     """Nothing: the client routes through the proxy's namespace to the server."""
     del scene
     return Running(SERVER, tuple)
+
+
+def dnat(scene: Scene) -> Running:
+    """The least that the kernel needs for it."""
+    scene.proxy.run(program("nft"), "-f", str(PEERS / "dnat.nft"))
+    return Running(FRONT, tuple)
 
 
 def haproxy(threads: int, buffer: int = 16384) -> Callable[[Scene], Running]:
@@ -93,7 +102,7 @@ def docker_proxy(scene: Scene) -> Running:
     processes = []
     for port in (REDIS, IPERF):
         ready, tell = os.pipe()  # it reports on descriptor 3, and ends when it cannot
-        shell = ("sh", "-c", f'exec "$@" 3>&{tell}', "sh")
+        shell = ("sh", "-c", f'exec "$@" 3>/dev/fd/{tell}', "sh")  # `3>&12` is no shell's but bash's
         command = (
             *(binary, "-proto", "tcp", "-host-ip", FRONT, "-host-port", str(port)),
             *("-container-ip", SERVER, "-container-port", str(port)),
@@ -241,16 +250,19 @@ SUBJECTS: Mapping[str, Subject] = {
     subject.name: subject
     for subject in (
         Subject("direct", "no proxy: routed through the proxy's namespace", direct, udp=True),
+        Subject("dnat", "two bare nftables rules: what any forwarding in the kernel pays", dnat, udp=True),
         Subject("kernel", "dynproxy --plane kernel", dynproxy("kernel"), udp=True),
         Subject("relay-1", "dynproxy --plane relay --workers 1", dynproxy("relay", 1)),
         Subject(
-            "relay-2", f"dynproxy --plane relay --workers {WORKERS}", dynproxy("relay", WORKERS), rival="haproxy-2"
+            *("relay-2", f"dynproxy --plane relay --workers {WORKERS}", dynproxy("relay", WORKERS)),
+            rival="haproxy-2",
+            rounds=FEW,
         ),
         Subject("haproxy-1", "HAProxy, 1 thread", haproxy(1)),
-        Subject("haproxy-2", f"HAProxy, {WORKERS} threads", haproxy(WORKERS), "haproxy-2"),
-        Subject(BULK_ONLY, "HAProxy, 1 thread, buffers of 64 KiB", haproxy(1, 65536)),
-        Subject("nginx", "nginx stream, 1 worker", nginx, udp=True),
-        Subject("docker-proxy", "Docker's userland proxy", docker_proxy, idle_connections=3_000),
-        Subject("socat", "socat, a process a connection", socat, idle_connections=1_000),
+        Subject("haproxy-2", f"HAProxy, {WORKERS} threads", haproxy(WORKERS), "haproxy-2", rounds=FEW),
+        Subject(BULK_ONLY, "HAProxy, 1 thread, buffers of 64 KiB", haproxy(1, 65536), rounds=FEW),
+        Subject("nginx", "nginx stream, 1 worker", nginx, udp=True, rounds=FEW),
+        Subject("docker-proxy", "Docker's userland proxy", docker_proxy, rounds=FEW, idle_connections=3_000),
+        Subject("socat", "socat, a process a connection", socat, rounds=FEW, idle_connections=1_000),
     )
 }

@@ -36,7 +36,7 @@ class Effort:
     settle: float
 
 
-FULL = Effort(requests=1.5, bulk=2.0, idle=30.0, connections=60_000, writes=200, settle=130.0)
+FULL = Effort(requests=2.0, bulk=4.0, idle=30.0, connections=60_000, writes=200, settle=130.0)
 QUICK = Effort(requests=0.3, bulk=1.0, idle=5.0, connections=10_000, writes=20, settle=0.0)
 
 
