@@ -145,7 +145,7 @@ def _declare(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> 
     elif spec.get("switch"):
         parser.add_argument(spec["flag"], dest=field.name, help=spec["help"], action="store_true")
     else:
-        notes = [f"default {field.default}"] if field.default not in (None, (), "") else []
+        notes = [f"default {field.default}"] if field.default not in (None, (), "", 0) else []
         notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
         text = f"{spec['help']} ({'; '.join(notes)})" if notes else spec["help"]
         metavar = spec["metavar"] or spec["flag"].removeprefix("--").upper()

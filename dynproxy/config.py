@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ambcore.admission import IPNetwork, parse_networks
 from ambcore.errors import ConfigError
-from ambcore.model import MAX_SERVICE, check_name, parse_ip, parse_port
+from ambcore.model import MAX_SERVICE, Protocol, check_name, parse_ip, parse_port
 from ambcore.picker import POLICIES
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
@@ -20,12 +20,16 @@ PROG = "dynproxy"
 DESCRIPTION = "Dynamic ambassador: listens on PORT and balances connections over the instances of SERVICE in etcd."
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Front:
-    """One listening port and the service behind it."""
+    """One listening port and the service behind it: for TCP and UDP, or for one `protocol` alone; on the `host`
+    address alone, or where `--listen` says.
+    """
 
     service: str
     port: int
+    protocol: Protocol | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from ambcore.model import Address, Instance, Protocol
 from ambnet.daemon import background
-from dynproxy.config import Settings
+from dynproxy.config import Front, Settings
 from dynproxy.endpoints import Want
 from dynproxy.flows import Flows, Those
 from dynproxy.kernel_tables import KernelTables
@@ -57,6 +57,14 @@ class KernelPlane:
         self._places: dict[str, list[Place]] = {service: [] for service in self._services.values()}
         for family, port in itertools.product(tables.families, ports(settings)):
             self._places[self._services[port.number]].append((family, port))
+
+    async def open(self, front: Front) -> None:
+        """Have the relay listen for it; see DataPlane."""
+        await self._relay.open(front)
+
+    async def close(self, front: Front) -> None:
+        """Have the relay listen for it no more; see DataPlane."""
+        await self._relay.close(front)
 
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ambcore.model import Instance
 from ambnet.relay.protocol import ServiceStats
+from dynproxy.config import Front
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,16 @@ class PlaneStats:
 
 
 class DataPlane(Protocol):
-    """Four verbs. Every implementation passes `tests/contract/plane.py`."""
+    """Six verbs. Every implementation passes `tests/contract/plane.py`."""
+
+    async def open(self, front: Front) -> None:
+        """Listen for one more front, whose clients wait until its service's instances are applied.
+
+        Raises ConfigError when its port cannot be had. A front that is open already stays open.
+        """
+
+    async def close(self, front: Front) -> None:
+        """Listen for a front no more; what is connected through it goes on. Closing an unknown one is fine."""
 
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()

@@ -1,8 +1,4 @@
-"""The relay plane: our epoll relay in worker processes, beside the control plane and undisturbed by it.
-
-The parent makes the listening sockets and keeps them: a worker that dies is replaced, and what arrives meanwhile waits
-in the socket's queue.
-"""
+"""The relay plane: our epoll relay in worker processes, beside the control plane and undisturbed by it."""
 
 from __future__ import annotations
 
@@ -11,23 +7,24 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ambcore.backoff import backoff
-from ambcore.errors import ConfigError
-from ambcore.model import Instance, Protocol, join_host_port
+from ambcore.model import Instance, Protocol
 from ambnet.daemon import background, cancel
 from ambnet.relay.protocol import (
+    UDP,
     Configure,
     Endpoints,
     Message,
-    ServiceSetup,
+    RouteSetup,
     Stats,
+    udp_route,
 )
-from ambnet.relay.sockets import open_listeners
 from ambnet.relay.upstream import Endpoint
-from dynproxy.config import Settings
+from dynproxy.config import Front, Settings
+from dynproxy.listeners import Listening, listen
 from dynproxy.plane import PlaneStats
 from dynproxy.traffic import closed, total
 from dynproxy.worker_process import Worker
@@ -45,31 +42,71 @@ Described = dict[str, tuple[Instance, Endpoint]]  # by instance id: what the reg
 class RelayPlane:
     """A DataPlane in user space. Use `relay_plane`."""
 
-    def __init__(self, settings: Settings, listeners: Mapping[str, list[socket.socket]], why: str) -> None:
+    def __init__(self, settings: Settings, why: str) -> None:
+        self._settings = settings
         self._why = why
-        self._listeners = listeners
-        self._configure = _configuration(settings, listeners)
+        self._listening: dict[Front, Listening] = {}
         self._workers = [Worker(self._on_word) for _ in range(settings.workers)]
-        self._latest: dict[str, Endpoints] = {}
+        self._latest: dict[str, Endpoints] = {}  # by route, as is what follows
         self._described: dict[str, Described] = {}
         self._generation = 0
         self._past: list[Stats] = []
         self._progress = asyncio.Condition()
-        self._draining = False
+        self._started = self._draining = False
         self._pulses: set[asyncio.Task[None]] = set()
+
+    async def open(self, front: Front) -> None:
+        """Make the sockets and hand them to every worker; see DataPlane."""
+        if front in self._listening:
+            return
+        self._listening[front] = listening = listen(front, self._settings.listen, len(self._workers))
+        for slot, worker in enumerate(self._workers if self._started else ()):
+            for route, sockets in listening.routes(slot):
+                worker.open(self._route_setup(route, sockets))
+
+    async def close(self, front: Front) -> None:
+        """Close a front's sockets, ours and the workers'; see DataPlane."""
+        listening = self._listening.pop(front, None)
+        if listening is None:
+            return
+        for worker in self._workers:
+            for route, (host, port) in listening.places():
+                worker.close(route, host, port)
+        listening.close()
 
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
     ) -> None:
         """Give a service's instances to every worker; see DataPlane."""
         self._generation += 1
-        generation = self._generation
-        self._described[service] = described = _described(instances, unhealthy, self._described.get(service, {}))
-        endpoints = tuple(endpoint for _, endpoint in described.values())
-        self._latest[service] = Endpoints(service, generation, endpoints)
-        for worker in self._workers:
-            worker.tell(self._latest[service])
-        await self._until(lambda: all(_sees(worker, service, generation) for worker in self._workers))
+        expected = [
+            (name, self._apply(name, protocol, instances, unhealthy))
+            for name, protocol in self._routes(service).items()
+        ]
+        await self._until(lambda: all(_sees(worker, *each) for worker in self._workers for each in expected))
+
+    def _routes(self, service: str) -> dict[str, Protocol]:
+        """The routes of a service that are listened for, by name."""
+        opened = {
+            name
+            for front, listening in self._listening.items()
+            if front.service == service
+            for name, _ in listening.routes(0)
+        }
+        every = {service: Protocol.TCP, udp_route(service): Protocol.UDP}
+        return {name: protocol for name, protocol in every.items() if name in opened}
+
+    def _apply(self, route: str, protocol: Protocol, instances: tuple[Instance, ...], unhealthy: frozenset[str]) -> int:
+        """Give a route's instances to every worker, if they are others than before; returns their generation."""
+        before = self._described.get(route)
+        described = _described(instances, protocol, unhealthy, before or {})
+        if described != before:
+            self._described[route] = described
+            endpoints = tuple(endpoint for _, endpoint in described.values())
+            self._latest[route] = Endpoints(route, self._generation, endpoints)
+            for worker in self._workers:
+                worker.tell(self._latest[route])
+        return self._latest[route].generation
 
     def stats(self) -> PlaneStats:
         """The sum over all workers, those that died included; see DataPlane."""
@@ -96,6 +133,8 @@ class RelayPlane:
         """End every worker; see DataPlane."""
         self._draining = True
         self._close_listeners()
+        if not self._started:
+            return
         for worker in self._workers:
             worker.kill()
         await asyncio.gather(*(worker.exit_code() for worker in self._workers))
@@ -103,8 +142,9 @@ class RelayPlane:
 
     async def start(self) -> None:
         """Launch the workers; returns when each accepts connections."""
-        for worker in self._workers:
-            self._launch(worker)
+        self._started = True
+        for slot, worker in enumerate(self._workers):
+            self._launch(slot, worker)
         await self._until(lambda: all(worker.ready or worker.ended.is_set() for worker in self._workers))
 
     async def supervise(self) -> None:
@@ -132,7 +172,7 @@ class RelayPlane:
                 return
             worker = Worker(self._on_word)
             try:
-                self._launch(worker)
+                self._launch(slot, worker)
             except OSError as shortage:
                 log.error("no worker can be started: %s", shortage.strerror)  # noqa: TRY400 - one line says it all
                 continue
@@ -159,11 +199,30 @@ class RelayPlane:
                 worker.kill()
                 worker.silent = 0
 
-    def _launch(self, worker: Worker) -> None:
-        every = [listener for listeners in self._listeners.values() for listener in listeners]
-        worker.launch(self._configure, every)
+    def _launch(self, slot: int, worker: Worker) -> None:
+        """Start a worker with everything that is listened on; what is opened later follows by its doors."""
+        sockets: dict[str, list[socket.socket]] = {}
+        for listening in self._listening.values():
+            for route, some in listening.routes(slot):
+                sockets.setdefault(route, []).extend(some)
+        settings = self._settings
+        setup = Configure(
+            tuple(self._route_setup(route, some) for route, some in sockets.items()),
+            replace(settings.limits, park=settings.park, park_max=settings.park_max),
+            settings.drain,
+            settings.log_level,
+            allow=tuple(map(str, settings.allow)),
+            accept_proxy=tuple(map(str, settings.accept_proxy)),
+        )
+        worker.launch(setup, [sock for some in sockets.values() for sock in some])
         for latest in self._latest.values():
             worker.tell(latest)
+
+    def _route_setup(self, route: str, sockets: Iterable[socket.socket]) -> RouteSetup:
+        fds = tuple(sock.fileno() for sock in sockets)
+        settings = self._settings
+        idle = settings.udp_idle.of(route.removesuffix(UDP))
+        return RouteSetup(route, fds, settings.policy, settings.on_removal.seconds, settings.send_proxy, idle)
 
     def _on_word(self, message: Message) -> None:
         if not isinstance(message, Stats):
@@ -180,37 +239,22 @@ class RelayPlane:
             await self._progress.wait_for(reached)
 
     def _close_listeners(self) -> None:
-        for listeners in self._listeners.values():
-            for listener in listeners:
-                listener.close()
+        for listening in self._listening.values():
+            listening.close()
 
 
 @contextlib.asynccontextmanager
 async def relay_plane(settings: Settings, why: str = "it works anywhere") -> AsyncIterator[RelayPlane]:
     """A running relay plane; `why` says why it is this one. Raises ConfigError when a port cannot be had."""
-    listeners: dict[str, list[socket.socket]] = {}
-    for front in settings.fronts:
-        try:
-            listeners.setdefault(front.service, []).extend(open_listeners(settings.listen, front.port))
-        except OSError as error:
-            where = join_host_port(settings.listen or "*", front.port)
-            raise ConfigError("PORT", f"{where}: {error.strerror}") from error
-    plane = RelayPlane(settings, listeners, why)
-    await plane.start()
+    plane = RelayPlane(settings, why)
     try:
+        for front in settings.fronts:
+            await plane.open(front)
+        await plane.start()
         async with background(plane.supervise):
             yield plane
     finally:
         await plane.aclose()
-
-
-def _configuration(settings: Settings, listeners: Mapping[str, list[socket.socket]]) -> Configure:
-    limits = replace(settings.limits, park=settings.park, park_max=settings.park_max)
-    services = tuple(
-        ServiceSetup(service, tuple(item.fileno() for item in sockets), settings.policy, settings.on_removal.seconds)
-        for service, sockets in listeners.items()
-    )
-    return Configure(services, limits, settings.drain, settings.log_level)
 
 
 def _sees(worker: Worker, service: str, generation: int) -> bool:
@@ -221,15 +265,17 @@ def _sees(worker: Worker, service: str, generation: int) -> bool:
     return worker.applied.get(service, 0) >= generation or not worker.ready or worker.silent >= MUTE
 
 
-def _described(instances: Iterable[Instance], unhealthy: frozenset[str], before: Described) -> Described:
-    """The TCP instances. One that has not changed stays the same object: few of 10,000 do."""
+def _described(
+    instances: Iterable[Instance], protocol: Protocol, unhealthy: frozenset[str], before: Described
+) -> Described:
+    """The instances that speak a protocol. One that has not changed stays the same object: few of 10,000 do."""
     now: Described = {}
     for item in instances:
         healthy = item.id not in unhealthy
         known = before.get(item.id)
         if known is not None and known[0] is item and known[1].healthy is healthy:
             now[item.id] = known
-        elif item.protocol is Protocol.TCP:
+        elif item.protocol is protocol:
             host, port = item.address.host, item.address.port
             now[item.id] = item, Endpoint(item.id, host, port, item.weight, item.takes_new, healthy)
     return now

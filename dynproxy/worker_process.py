@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ambnet.log import LEVELS
+from ambnet.relay.doors import hand_in
 from ambnet.relay.protocol import (
     Applied,
+    Close,
     Configure,
     Drain,
     Endpoints,
@@ -21,6 +23,7 @@ from ambnet.relay.protocol import (
     Frames,
     Message,
     Ready,
+    RouteSetup,
     Stats,
     changes,
     encode,
@@ -58,14 +61,18 @@ class Worker:
         Raises OSError when the machine has no room for it.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "ambnet.relay.worker", "--control", str(theirs.fileno())]
-            fds = (theirs.fileno(), *(listener.fileno() for listener in listeners))
+        self._door, their_door = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        with theirs, their_door:
+            control, doors = theirs.fileno(), their_door.fileno()
+            command = [sys.executable, "-P", "-m", "ambnet.relay.worker"]
+            command += ["--control", str(control), "--doors", str(doors)]
+            fds = (control, doors, *(listener.fileno() for listener in listeners))
             try:
                 # Popen blocks for the milliseconds of a vfork; asyncio's own would add a thread a process on 3.11.
                 self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)  # noqa: S603
             except OSError:
                 ours.close()
+                self._door.close()
                 raise
         self._say(configure)
         self._listening = asyncio.create_task(self._listen(ours))
@@ -82,6 +89,19 @@ class Worker:
         """
         self._newest[endpoints.service] = endpoints
         self._tell_newest(endpoints.service)
+
+    def open(self, setup: RouteSetup) -> None:
+        """Have it serve more sockets, which `setup` names by our own numbers. Raises OSError when it takes none.
+
+        The route comes first, in order with its instances; the sockets follow by their own way.
+        """
+        self._say(replace(setup, listeners=()))
+        if not self.ended.is_set():
+            hand_in(self._door, setup)
+
+    def close(self, service: str, host: str, port: int) -> None:
+        """Have it close a route's listener on this address."""
+        self._say(Close(service, host, port))
 
     def drain(self, seconds: float) -> None:
         """Have it end with its last connection, or after `seconds`."""
@@ -125,6 +145,7 @@ class Worker:
         finally:
             self._process.kill()
             self._writer.close()
+            self._door.close()
             self.ready = False
             self.ended.set()
 

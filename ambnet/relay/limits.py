@@ -15,7 +15,7 @@ class Limits:
 
     `connect_timeout` is for one instance, `connect_budget` for all that one client is tried with, `retry` how long a
     client is kept when every instance refused. `idle_timeout` 0 means never. `max_connections` None means as many as
-    the limit of open files allows.
+    the limit of open files allows. `udp_sessions` are the UDP clients known at once.
     """
 
     connect_timeout: float = 3.0
@@ -26,6 +26,7 @@ class Limits:
     park: float = 10.0
     park_max: int = 1024
     max_connections: int | None = None
+    udp_sessions: int = 4096
 
 
 def raise_file_limit() -> int:

@@ -74,6 +74,12 @@ class Listener:
         self._batch = 1
         self._full_batches = 0
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port, *_ = self.sock.getsockname()
+        return host, port
+
     def resume(self) -> None:
         """Accept from now on."""
         if not self.watched:

@@ -2,15 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from ambcore.admission import IPNetwork, parse_networks
 from ambnet.options import count, option, seconds
 from ambnet.relay.limits import Limits
+
+PROXY_VERSIONS: Mapping[str, int] = {"v1": 1, "v2": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Seconds for everybody, and others for some by name."""
+
+    everybody: float
+    some: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, name: str) -> float:
+        """The seconds of one."""
+        return self.some.get(name, self.everybody)
+
+    def __str__(self) -> str:
+        return ",".join([f"{self.everybody:g}", *(f"{name}={value:g}" for name, value in self.some.items())])
+
+
+UDP_IDLE = Durations(60.0)
+
+
+def parse_durations(text: str) -> Durations:
+    """`SECONDS`, `NAME=SECONDS` or several of these with commas; raises ValueError."""
+    everybody, some = UDP_IDLE.everybody, {}
+    for item in text.split(","):
+        name, equals, value = item.strip().rpartition("=")
+        if equals and not name:
+            raise ValueError(f"expected NAME=SECONDS, not {item!r}")
+        if name:
+            some[name] = seconds(value)
+        else:
+            everybody = seconds(value)
+    return Durations(everybody, some)
+
+
+def parse_proxy_version(text: str) -> int:
+    """`v1` or `v2`; raises ValueError."""
+    if text not in PROXY_VERSIONS:
+        raise ValueError(f"expected v1 or v2, not {text!r}")
+    return PROXY_VERSIONS[text]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelayOptions:
-    """How patient a relay is and how much it takes on; durations in seconds."""
+    """Whom a relay serves, how patient it is and how much it takes on; durations in seconds."""
+
+    allow: tuple[IPNetwork, ...] = option(
+        "--allow",
+        default=(),
+        help="networks whose clients are served; default: all",
+        parse=parse_networks,
+        env=["AMB_ALLOW"],
+        metavar="CIDR[,CIDR…]",
+    )
+    accept_proxy: tuple[IPNetwork, ...] = option(
+        "--accept-proxy",
+        default=(),
+        help="networks whose clients begin with a PROXY header, v1 or v2, that says who they stand for",
+        parse=parse_networks,
+        env=["AMB_ACCEPT_PROXY"],
+        metavar="CIDR[,CIDR…]",
+    )
+    send_proxy: int = option(
+        "--send-proxy",
+        default=0,
+        help="tell instances who the client is, by the PROXY protocol: v1 or v2",
+        parse=parse_proxy_version,
+        env=["AMB_SEND_PROXY"],
+        metavar="VERSION",
+    )
+    udp_idle: Durations = option(
+        "--udp-idle",
+        default=UDP_IDLE,
+        help="forget a UDP client that is silent for so long; NAME=SECONDS for one service, or port of simple-amb's",
+        parse=parse_durations,
+        env=["AMB_UDP_IDLE"],
+        metavar="SECONDS[,NAME=SECONDS…]",
+    )
+    udp_sessions: int = option(
+        "--udp-sessions",
+        default=4096,
+        help="UDP clients a process knows at once; one more, and the longest silent is forgotten",
+        parse=count,
+        env=["AMB_UDP_SESSIONS"],
+        metavar="N",
+    )
 
     connect_timeout: float = option(
         "--connect-timeout",
@@ -53,4 +137,5 @@ class RelayOptions:
             idle_timeout=self.idle_timeout,
             half_open_timeout=self.half_open_timeout,
             max_connections=self.max_connections,
+            udp_sessions=self.udp_sessions,
         )

@@ -1,15 +1,18 @@
 """How a worker and its parent talk: messages over a stream socket, each a length and a JSON object.
 
-The parent starts `python -m ambnet.relay.worker --control FD` and lets it inherit FD, one end of a
-`socket.socketpair()` (SOCK_STREAM), and every listening socket, under the numbers that `Configure` names
-(`subprocess`: `pass_fds`). Listening sockets may be shared between workers.
+The parent starts `python -m ambnet.relay.worker --control FD --doors FD` and lets it inherit both, ends of a
+`socket.socketpair()` each (SOCK_STREAM and SOCK_SEQPACKET), and every listening socket, under the numbers that
+`Configure` names (`subprocess`: `pass_fds`). Listening sockets for TCP may be shared between workers.
 
-    parent -> worker   Configure, once and first; for each service Endpoints, then Changes, as often as it has some;
-                       Drain, once
+    parent -> worker   Configure, once and first; for each route Endpoints, then Changes, as often as it has some;
+                       RouteSetup and Close for a route that comes or goes later; Drain, once
+    through the doors  the same RouteSetup with its sockets as SCM_RIGHTS; see `doors`
     worker -> parent   Ready, after Configure; Applied, for each Endpoints and Changes; Stats, what changed, each
                        second and before it ends; Event, a line for the log
 
-Until the first Endpoints of a service its instances are unknown and its clients are parked. A worker ignores SIGTERM
+A route is a service's way for one transport: its name is the service's for TCP, and `udp_route(service)` for UDP.
+
+Until the first Endpoints of a route its instances are unknown and its clients are parked. A worker ignores SIGTERM
 and SIGINT: its parent decides. It ends with 0 after Drain, or after its parent has gone (end of file): then it closes
 its listeners at once, so that a new parent can bind them, and lets connections finish for `Configure.orphan_drain`
 seconds; a parent that goes during a drain ends it. It ends with 1, after an Event that says why, when a listener is
@@ -34,28 +37,51 @@ HEADER = struct.Struct("!I")
 MAX_FRAME = 64 * 1024 * 1024  # 100,000 instances with long names are a fifth of it
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSetup:
-    """One service as a worker serves it.
+UDP = "/udp"  # no service has a slash in its name
 
-    `listeners` are descriptors of inherited listening sockets, `policy` a name from `ambcore.picker.POLICIES`,
-    `on_removal` the seconds that connections of a removed instance may go on (None: for ever, 0: not at all).
+
+def udp_route(service: str) -> str:
+    """The name of a service's route for datagrams."""
+    return service + UDP
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSetup:
+    """One route as a worker serves it; its name says which transport.
+
+    `listeners` are descriptors of sockets that this worker has: listening ones, or bound ones for UDP, which no other
+    worker shares. `policy` is a name from `ambcore.picker.POLICIES`, `on_removal` the seconds that connections of a
+    removed instance may go on (None: for ever, 0: not at all). `send_proxy` is the version of the PROXY protocol that
+    its instances are spoken to in, 0 for none. `udp_idle` ends a UDP session that is silent for so many seconds.
     """
 
     service: str
     listeners: tuple[int, ...]
     policy: str = "round-robin"
     on_removal: float | None = None
+    send_proxy: int = 0
+    udp_idle: float = 60.0
+
+    @property
+    def is_udp(self) -> bool:
+        """Whether it carries datagrams."""
+        return self.service.endswith(UDP)
 
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Everything a worker has to know to begin. `log_level` is a key of `ambnet.log.LEVELS`."""
+    """Everything a worker has to know to begin. `log_level` is a key of `ambnet.log.LEVELS`.
 
-    services: tuple[ServiceSetup, ...]
+    `allow` are the networks whose clients are served, none for all; those in `accept_proxy` begin with a header of the
+    PROXY protocol. Both in CIDR notation.
+    """
+
+    services: tuple[RouteSetup, ...]
     limits: Limits = field(default_factory=Limits)
     orphan_drain: float = 30.0
     log_level: str = "info"
+    allow: tuple[str, ...] = ()
+    accept_proxy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +108,15 @@ class Changes:
     generation: int
     put: tuple[Endpoint, ...]
     removed: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a route's listener on this address; what is connected through it goes on."""
+
+    service: str
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +209,7 @@ def merge(known: Stats, news: Stats) -> Stats:
     return Stats(news.connections, services)
 
 
-Message = Configure | Endpoints | Changes | Drain | Ready | Applied | Stats | Event
+Message = Configure | RouteSetup | Close | Endpoints | Changes | Drain | Ready | Applied | Stats | Event
 
 
 def encode(message: Message) -> bytes:
@@ -220,9 +255,18 @@ class Frames:
             yield decode(text)
 
 
+def _route_setup(body: dict[str, Any]) -> RouteSetup:
+    return RouteSetup(**(body | {"listeners": tuple(body["listeners"])}))
+
+
 def _configure(body: dict[str, Any]) -> Configure:
-    services = tuple(ServiceSetup(**(setup | {"listeners": tuple(setup["listeners"])})) for setup in body["services"])
-    return Configure(**(body | {"services": services, "limits": Limits(**body["limits"])}))
+    parts = {
+        "services": tuple(map(_route_setup, body["services"])),
+        "limits": Limits(**body["limits"]),
+        "allow": tuple(body["allow"]),
+        "accept_proxy": tuple(body["accept_proxy"]),
+    }
+    return Configure(**(body | parts))
 
 
 def _endpoints(body: dict[str, Any]) -> Endpoints:
@@ -254,9 +298,11 @@ def _service_stats(body: dict[str, Any]) -> ServiceStats:
 
 _READERS: Mapping[str, Callable[[dict[str, Any]], Message]] = {
     "Configure": _configure,
+    "RouteSetup": _route_setup,
     "Endpoints": _endpoints,
     "Changes": _changes,
     "Stats": _stats,
+    "Close": lambda body: Close(**body),
     "Drain": lambda body: Drain(**body),
     "Ready": lambda body: Ready(**body),
     "Applied": lambda body: Applied(**body),

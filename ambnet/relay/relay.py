@@ -58,6 +58,13 @@ class Relay:
         self.listeners.append(listener)
         listener.resume()
 
+    def stop_listening(self, route: Route, address: tuple[str, int]) -> None:
+        """Close a route's listener on this address; clients that wait in its backlog are taken on first."""
+        for listener in [item for item in self.listeners if item.route is route and item.address == address]:
+            listener.empty()
+            listener.close()
+            self.listeners.remove(listener)
+
     @property
     def full(self) -> bool:
         """Whether no more connections fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,18 +15,21 @@ from ambnet.relay.accounts import Accounts
 from ambnet.relay.balanced import balanced
 from ambnet.relay.control import Control
 from ambnet.relay.dial import Phase
+from ambnet.relay.doors import Doors
 from ambnet.relay.limits import calm_collector, raise_file_limit
 from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
 from ambnet.relay.protocol import (
     Applied,
     Changes,
+    Close,
     Configure,
     Drain,
     Endpoints,
     Event,
     Message,
     Ready,
+    RouteSetup,
     Stats,
 )
 from ambnet.relay.relay import Relay
@@ -52,13 +56,14 @@ class ToParent(logging.Handler):
 class Worker:
     """One relay, configured once by its parent. `exit_code` is what its life came to."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, doors: socket.socket | None = None) -> None:
         self.exit_code = 0
         self.loop = Loop()
         self.control = Control(self.loop, control, self._obey, self._orphaned)
         self.routes: dict[str, Route] = {}
         self.accounts: dict[str, Accounts] = {}
         self.relay: Relay | None = None
+        self._doors = doors
         self.orphan_drain = 0.0
         self.draining = False
         logging.basicConfig(level=logging.INFO, handlers=[ToParent(self.control)], force=True)
@@ -83,6 +88,10 @@ class Worker:
                 self._apply(message)
             case Changes():
                 self._change(message)
+            case RouteSetup():
+                self._open(message)
+            case Close():
+                self._close(message)
             case Drain():
                 self._drain(message.seconds)
             case _:
@@ -93,13 +102,28 @@ class Worker:
         self.orphan_drain = setup.orphan_drain
         self.relay = Relay(self.loop, setup.limits, raise_file_limit(), self._on_broken)
         for service in setup.services:
-            route = Route(service.service, balanced(service.policy), service.on_removal)
-            self.routes[service.service] = route
-            self.accounts[service.service] = Accounts(route)
-            for fd in service.listeners:
-                self.relay.listen(socket.socket(fileno=fd), route)
+            self._open(service)
+        if self._doors is not None:
+            Doors(self.loop, self._doors, self._open)
         self.control.send(Ready())
         self._report()
+
+    def _open(self, setup: RouteSetup) -> None:
+        """Serve a route's listeners: a new one's, or more of one that is known."""
+        if self.relay is None or self.draining:
+            for fd in setup.listeners:
+                os.close(fd)
+            return
+        if setup.service not in self.routes:
+            route = Route(setup.service, balanced(setup.policy), setup.on_removal)
+            self.routes[setup.service] = route
+            self.accounts[setup.service] = Accounts(route)
+        for fd in setup.listeners:
+            self.relay.listen(socket.socket(fileno=fd), self.routes[setup.service])
+
+    def _close(self, order: Close) -> None:
+        if self.relay is not None and order.service in self.routes:
+            self.relay.stop_listening(self.routes[order.service], (order.host, order.port))
 
     def _apply(self, order: Endpoints) -> None:
         if self.relay is not None and order.endpoints is not None:
@@ -156,11 +180,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker on an inherited control socket; returns its exit code."""
     parser = argparse.ArgumentParser(prog="ambnet.relay.worker", description=__doc__)
     parser.add_argument("--control", type=int, required=True, metavar="FD", help="inherited socket to the parent")
+    parser.add_argument("--doors", type=int, metavar="FD", help="inherited socket through which listeners come")
     arguments = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a signal to the whole group is the parent's to answer
     calm_collector()
-    return Worker(socket.socket(fileno=arguments.control)).run()
+    doors = None if arguments.doors is None else socket.socket(fileno=arguments.doors)
+    return Worker(socket.socket(fileno=arguments.control), doors).run()
 
 
 if __name__ == "__main__":

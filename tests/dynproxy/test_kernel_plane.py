@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ambcore.model import Address, Instance, Protocol, Readiness
-from dynproxy.config import read
+from dynproxy.config import Front, read
 from dynproxy.kernel_plane import KernelPlane, kernel_plane
 from dynproxy.nft import Nft, NftError, Trouble
 from dynproxy.plane import PlaneStats
@@ -39,6 +39,13 @@ class Relay:
     def __init__(self) -> None:
         self.applied: list[tuple[str, str, frozenset[str]]] = []
         self.drained: list[float] = []
+        self.open_fronts: list[Front] = []
+
+    async def open(self, front: Front) -> None:
+        self.open_fronts.append(front)
+
+    async def close(self, front: Front) -> None:
+        self.open_fronts.remove(front)
 
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()

@@ -22,7 +22,7 @@ from ambnet.relay.protocol import (
     InstanceStats,
     Message,
     Ready,
-    ServiceSetup,
+    RouteSetup,
     ServiceStats,
     Stats,
     encode,
@@ -66,7 +66,7 @@ class RelayWorker:
         theirs.close()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        setup = ServiceSetup(SERVICE, (self.listener.fileno(),), policy, on_removal)
+        setup = RouteSetup(SERVICE, (self.listener.fileno(),), policy, on_removal)
         self.send(Configure((setup,), Limits(**limits), orphan_drain))
         eventually(lambda: Ready() in self.messages, what="worker ready")
 

@@ -14,6 +14,7 @@ from ambnet.relay.protocol import (
     MAX_FRAME,
     Applied,
     Changes,
+    Close,
     Configure,
     Drain,
     Endpoints,
@@ -22,7 +23,7 @@ from ambnet.relay.protocol import (
     InstanceStats,
     Message,
     Ready,
-    ServiceSetup,
+    RouteSetup,
     ServiceStats,
     Stats,
     decode,
@@ -32,10 +33,11 @@ from ambnet.relay.upstream import Endpoint
 
 ENDPOINTS = (Endpoint("redis-1@höst", "10.0.0.1", 49153), Endpoint("b", "2001:db8::1", 1, 256, False))
 MESSAGES: list[Message] = [
-    Configure(
-        (ServiceSetup("redis-A", (3, 4), "source-hash", 2.5),), Limits(park=1.0, max_connections=7), 3.0, "debug"
-    ),
-    Configure((ServiceSetup("redis-A", ()),)),
+    Configure((RouteSetup("redis-A", (3, 4), "source-hash", 2.5),), Limits(park=1.0, max_connections=7), 3.0, "debug"),
+    Configure((RouteSetup("redis-A", ()),)),
+    Configure((), allow=("10.0.0.0/8",), accept_proxy=("::1/128", "127.0.0.1/32")),
+    RouteSetup("dns/udp", (7,), "random", 0.0, 2, 5.0),
+    Close("redis-A", "::", 6379),
     Endpoints("redis-A", 7, ENDPOINTS),
     Endpoints("redis-A", 8, ()),
     Endpoints("redis-A", 9, None),

@@ -1,0 +1,59 @@
+"""The sockets that a dynproxy listens on: its parent process makes them and keeps them, its workers serve them.
+
+A worker that dies is replaced, and what arrives meanwhile waits in the socket's queue.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ambcore.errors import ConfigError
+from ambcore.model import Protocol, join_host_port
+from ambnet.relay.protocol import udp_route
+from ambnet.relay.sockets import open_listeners
+from dynproxy.config import Front
+
+Where = tuple[str, int]
+
+
+@dataclass
+class Listening:
+    """One front's sockets: `streams` are shared by all workers, of `datagrams` each worker has a list of its own."""
+
+    front: Front
+    streams: list[socket.socket] = field(default_factory=list)
+    datagrams: list[list[socket.socket]] = field(default_factory=list)
+
+    def routes(self, slot: int) -> Iterator[tuple[str, list[socket.socket]]]:
+        """Each route's name with the sockets that the worker in this slot serves."""
+        if self.streams:
+            yield self.front.service, self.streams
+        if self.datagrams:
+            yield udp_route(self.front.service), self.datagrams[slot]
+
+    def places(self) -> Iterator[tuple[str, Where]]:
+        """Each route's name with the addresses that it is listened on."""
+        for name, sockets in self.routes(0):
+            for sock in sockets:
+                yield name, sock.getsockname()[:2]
+
+    def close(self) -> None:
+        """Close all of them. Closing twice is fine."""
+        for sock in (*self.streams, *(sock for sockets in self.datagrams for sock in sockets)):
+            sock.close()
+
+
+def listen(front: Front, host: str | None, workers: int) -> Listening:
+    """Listen for a front, on its own address or on `host` (None: all). Raises ConfigError when a port cannot be had."""
+    del workers
+    made = Listening(front)
+    address = front.host or host
+    try:
+        if front.protocol is not Protocol.UDP:
+            made.streams = open_listeners(address, front.port)
+    except OSError as error:
+        made.close()
+        raise ConfigError("PORT", f"{join_host_port(address or '*', front.port)}: {error.strerror}") from error
+    return made
