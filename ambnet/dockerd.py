@@ -1,8 +1,8 @@
-"""The Docker Engine's API, read-only: follow the events, inspect a container.
+"""The Docker Engine's API, read-only: follow the events, list the containers, inspect one.
 
 The SDK blocks, so each call runs in a thread of its own that may be abandoned (a hung daemon must hold up neither the
-loop nor our end); calls are few. What is used: `/_ping`, `/version`, `/events`, `/containers/<name>/json`, `/info` and,
-where allowed, `/networks`. Foreign errors leave here as DockerError.
+loop nor our end); calls are few. What is used: `/_ping`, `/version`, `/events`, `/containers/json`,
+`/containers/<name>/json`, `/info` and, where allowed, `/networks`. Foreign errors leave here as DockerError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import random
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import requests
@@ -93,6 +93,11 @@ class Engine:
                 yield Lost(str(error))
             await asyncio.sleep(next(delays))
             self.reconnects += 1
+
+    async def list(self) -> dict[str, str]:
+        """Every container there is, running or not: full id -> name."""
+        containers = await self._call(lambda: self._connection().containers(all=True))
+        return {str(container["Id"]): _own_name(container.get("Names") or ()) for container in containers}
 
     async def inspect(self, name: str) -> dict[str, Any] | None:
         """Everything the daemon knows of a container, by name or id; None if it does not exist."""
@@ -261,6 +266,11 @@ def _client_arguments(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
         return dict(kwargs_from_env(environment={"DOCKER_HOST": url, **chosen}))
     except DockerException as error:
         raise ConfigError("DOCKER_CERT_PATH", str(error)) from error
+
+
+def _own_name(names: Sequence[str]) -> str:
+    """The list gives a linked container's names in the linking ones, too: `/consumer/db` besides `/redis`."""
+    return next((name.lstrip("/") for name in names if "/" not in name[1:]), "")
 
 
 def _subnets(network: Mapping[str, Any]) -> Iterator[IPNetwork]:
