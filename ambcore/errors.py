@@ -1,8 +1,8 @@
 """One exception tree that says whose fault it was.
 
 `ConfigError` is the operator's, `RecordError` is the writer's of a registry record, `RegistryError` is etcd's or the
-network's on the way to it, `DockerError` is the Docker daemon's, `IllegalStepError` is ours. Edges translate foreign
-errors into these and keep the cause.
+network's on the way to it, `DockerError` is the Docker daemon's, `ProxyHeaderError` is that of whoever connected to us,
+`IllegalStepError` is ours. Edges translate foreign errors into these and keep the cause.
 """
 
 
@@ -60,6 +60,10 @@ class LeaseLostError(RegistryError):
 
 class DockerError(AmbassadorError):
     """The Docker daemon cannot be reached or answered with an error."""
+
+
+class ProxyHeaderError(AmbassadorError):
+    """What came first on a connection is not the PROXY protocol, which it has to be there."""
 
 
 class IllegalStepError(AmbassadorError):
