@@ -85,6 +85,7 @@ class Health:
 
 
 NEW = Health()
+UNPROVEN = Health(State.DOWN)  # one that nobody vouches for
 
 
 @lru_cache(maxsize=1024)

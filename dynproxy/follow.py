@@ -7,13 +7,13 @@ import asyncio
 from ambcore.model import Instance
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
-from dynproxy.sources import EtcdSource
+from dynproxy.sources import Source
 
 
 class Follower:
     """Carries a source's snapshots to the plane, and the checks' findings with them."""
 
-    def __init__(self, source: EtcdSource, health: HealthChecks, plane: DataPlane) -> None:
+    def __init__(self, source: Source, health: HealthChecks, plane: DataPlane) -> None:
         self.source = source
         self._health = health
         self._plane = plane
@@ -29,7 +29,7 @@ class Follower:
         """Endless: every snapshot."""
         async for instances in self.source.snapshots():
             self._instances = instances
-            self._health.watch(self.source.service, instances)
+            self._health.watch(self.source.service, instances, trusted=self.source.trusted)
             await self._apply()
 
     async def follow_health(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ambcore.agenda import Agenda, Pace
-from ambcore.health import NEW, Health, Result, State, Verdict, learn, next_check
+from ambcore.health import NEW, UNPROVEN, Health, Result, State, Verdict, learn, next_check
 from ambcore.holders import Holders
 from ambcore.model import Address, Instance
 from ambcore.model import Protocol as Transport
@@ -102,14 +102,21 @@ class HealthChecks:
         self._complain_at = 0.0
         self._alarm: asyncio.Future[None] | None = None
 
-    def watch(self, service: str, instances: tuple[Instance, ...]) -> None:
-        """Make these the instances of a service, whole state each time. A new one is checked at once."""
+    def watch(self, service: str, instances: tuple[Instance, ...], *, trusted: bool = True) -> None:
+        """Make these the instances of a service, whole state each time. A new one is checked at once.
+
+        Unless they are `trusted`, a new one is unhealthy until it has passed its first check.
+        """
         if not self._interval:
             return
         move = self._holders.replace(service, instances)
         for address in move.new:
-            self._health[address] = NEW
-            self._new.append(address)
+            if trusted:
+                self._health[address] = NEW
+                self._new.append(address)
+            else:
+                self._health[address] = UNPROVEN
+                self._down.put(address, -math.inf)
             self._round.append(address)
         for address in move.gone:
             del self._health[address]
@@ -238,16 +245,16 @@ class HealthChecks:
         if due is not None:
             (self._down if health.down else self._suspects).put(address, due)
         if health.down is not before.down:
-            self._flip(address, health)
+            self._flip(address, health, first=before.since is None)
 
-    def _flip(self, address: Address, health: Health) -> None:
+    def _flip(self, address: Address, health: Health, *, first: bool) -> None:
         for item in self._holders.at(address):
             unhealthy = self.unhealthy(item.service)
             if health.down:
                 log.warning("%s: %s at %s does not answer (%s)", item.service, item.id, address, health.why)
                 self._set_unhealthy(item.service, unhealthy | {item.id})
             else:
-                log.info("%s: %s at %s answers again", item.service, item.id, address)
+                log.info("%s: %s at %s answers%s", item.service, item.id, address, "" if first else " again")
                 self._set_unhealthy(item.service, unhealthy - {item.id})
 
     def _set_unhealthy(self, service: str, unhealthy: Unhealthy) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -15,7 +14,7 @@ from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
 from dynproxy.config import Front, Settings
-from dynproxy.follow import Follower
+from dynproxy.following import following
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
@@ -30,25 +29,22 @@ async def proxy(settings: Settings, life: Life) -> int:
     etcd_config = settings.etcd_config()
     reader = Reader(settings.prefix, Admission(settings.instances_in, own_listeners(settings)))
     async with contextlib.AsyncExitStack() as stack:
-        followers: dict[str, Follower] = {}
         health = HealthChecks(
             settings.check_interval,
             settings.check_timeout,
-            lambda service, _: followers[service].health_changed(),
+            lambda service, _: followed.health_changed(service),
         )
         plane = await stack.enter_async_context(chosen_plane(settings, health.soon))
         etcd = await stack.enter_async_context(Etcd(etcd_config))
+        followed = await stack.enter_async_context(following(health, plane, settings.fronts))
         names = sorted({front.service for front in settings.fronts})
-        sources = [EtcdSource(etcd, name, reader, relist=settings.relist) for name in names]
-        for source in sources:
-            await stack.enter_async_context(source.watch)
-        followers |= {source.service: Follower(source, health, plane) for source in sources}
-        report = Report(settings, etcd, sources, plane, health, life)
+        for name in names:
+            followed.follow(EtcdSource(etcd, name, reader, relist=settings.relist))
+        report = Report(settings, etcd, followed, plane, health, life)
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
-        jobs = [job for each in followers.values() for job in (each.follow_records, each.follow_health)]
-        await stack.enter_async_context(background(health.run, *jobs))
+        await stack.enter_async_context(background(health.run))
         log.info("listening for %s", ", ".join(map(_front_text, settings.fronts)))
-        await life.unless_stopping(first_lists(sources))
+        await life.unless_stopping(followed.known())
         if not life.stopping.is_set():
             life.ready(f"balancing {', '.join(names)}")
         await life.stopping.wait()
@@ -61,11 +57,6 @@ def own_listeners(settings: Settings) -> frozenset[Address]:
     listen = parse_ip(settings.listen or "::")
     hosts = local_addresses() if listen.is_unspecified else {listen}
     return frozenset(Address(str(host), front.port) for host in hosts for front in settings.fronts)
-
-
-async def first_lists(sources: list[EtcdSource]) -> None:
-    """Wait until every service is known."""
-    await asyncio.gather(*(source.known.wait() for source in sources))
 
 
 async def drain(plane: DataPlane, seconds: float) -> None:

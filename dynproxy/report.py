@@ -19,9 +19,10 @@ from ambnet.etcd import Etcd
 from ambnet.http import Admin
 from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.config import Settings
+from dynproxy.following import Following
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane, PlaneStats
-from dynproxy.sources import EtcdSource
+from dynproxy.sources import EtcdSource, Source
 
 NOBODY = ServiceStats()
 NOTHING = InstanceStats()
@@ -33,15 +34,15 @@ class Report(Collector):
     def __init__(  # noqa: PLR0917 - each part once, in the order in which they are made
         self,
         settings: Settings,
-        etcd: Etcd,
-        sources: Sequence[EtcdSource],
+        etcd: Etcd | None,
+        following: Following,
         plane: DataPlane,
         health: HealthChecks,
         life: Life,
     ) -> None:
         self._settings = settings
         self._etcd = etcd
-        self._sources = sources
+        self._following = following
         self._plane = plane
         self._health = health
         self._life = life
@@ -56,14 +57,14 @@ class Report(Collector):
         """None while bytes can be carried and nobody has to act; etcd being away is not a reason to restart us."""
         if not self._plane.stats().healthy:
             return "a data plane process is down"
-        denied = (f"{source.service}: {source.watch.last_error}" for source in self._sources if source.watch.denied)
-        return next(denied, None)
+        sights = ((source.service, source.sight()) for source in self._following.sources)
+        return next((f"{service}: {sight.error}" for service, sight in sights if sight.denied), None)
 
     def readiness(self) -> str | None:
         """None once every service is known and until we stop."""
         if self._life.stopping.is_set():
             return "stopping"
-        unknown = [source.service for source in self._sources if not source.known.is_set()]
+        unknown = [source.service for source in self._following.sources if not source.known.is_set()]
         return f"not known yet: {', '.join(unknown)}" if unknown else None
 
     def status(self) -> dict[str, Any]:
@@ -79,32 +80,35 @@ class Report(Collector):
                 "processes": list(stats.processes),
                 "kernel": None if stats.kernel is None else dataclasses.asdict(stats.kernel),
             },
-            "etcd": {
+            "etcd": None
+            if self._etcd is None
+            else {
                 "endpoint": self._etcd.endpoint,
                 "connected": self._etcd.connected,
                 "last_error": self._etcd.last_error,
-                "view_age": _rounded(_oldest(self._sources)),
+                "view_age": _rounded(_oldest(self._following.sources)),
             },
-            "services": [self._service(source, stats) for source in self._sources],
+            "services": [self._service(source, stats) for source in self._following.sources],
         }
 
-    def _service(self, source: EtcdSource, stats: PlaneStats) -> dict[str, Any]:
+    def _service(self, source: Source, stats: PlaneStats) -> dict[str, Any]:
         traffic = stats.services.get(source.service, NOBODY)
         serving = stats.serves(source.service)
         health = self._health.state(source.service)
         known = frozenset(item.id for item in source.served or ())
+        sight = source.sight()
         return {
             "name": source.service,
-            "ports": [front.port for front in self._settings.fronts if front.service == source.service],
+            "ports": [front.port for front in self._following.fronts if front.service == source.service],
             "plane": serving.plane,
             "plane_why": serving.why,
             "kernel": dataclasses.asdict(serving.traffic),
             "check_interval": _rounded(health.interval),
             "policy": self._settings.policy,
             "on_removal": str(self._settings.on_removal),
-            "watch": source.watch.state.value,
-            "revision": source.watch.revision,
-            "view_age": _rounded(source.watch.age()),
+            "watch": sight.watch.value,
+            "revision": sight.revision,
+            "view_age": _rounded(sight.age),
             "parked": traffic.parked,
             "counters": dict(traffic.counters),
             "instances": None
@@ -123,16 +127,15 @@ class Report(Collector):
                 for name, gone in traffic.instances.items()
                 if gone.connections and name not in known
             ],
-            "refused": [
-                {"key": key.decode(errors="replace"), "why": why} for key, why in sorted(source.refused.items())
-            ],
+            "refused": [{"key": key, "why": why} for key, why in sorted(sight.refused.items())],
         }
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, in Prometheus' own naming conventions."""
         stats = self._plane.stats()
         yield _gauge("amb_plane_healthy", "1 while every data plane process runs.", {}, float(stats.healthy))
-        yield _gauge("amb_etcd_connected", "1 while etcd answers.", {}, float(self._etcd.connected))
+        if self._etcd is not None:
+            yield _gauge("amb_etcd_connected", "1 while etcd answers.", {}, float(self._etcd.connected))
         yield _gauge("amb_loop_lag_seconds", "Lateness of the control plane's event loop.", {}, self._life.loop_lag)
         yield from self._view_metrics()
         yield from self._traffic_metrics(stats)
@@ -146,16 +149,16 @@ class Report(Collector):
         known = GaugeMetricFamily("amb_instances", "Instances in the registry.", labels=["service", "state"])
         refused = CounterMetricFamily("amb_records_refused", "Refused records.", labels=["service", "reason"])
         drift = CounterMetricFamily("amb_registry_drift", "Differences a safety relist found: 0.", labels=labels)
-        for source in self._sources:
-            name = source.service
-            if (seconds := source.watch.age()) is not None:
-                age.add_metric([name], seconds)
-            watching.add_metric([name], float(source.watch.state is Watch.WATCHING))
+        for source in self._following.sources:
+            name, sight = source.service, source.sight()
+            if sight.age is not None:
+                age.add_metric([name], sight.age)
+            watching.add_metric([name], float(sight.watch is Watch.WATCHING))
             for state in ("up", "draining"):
                 known.add_metric([name, state], sum(item.readiness == state for item in source.served or ()))
-            for reason, count in source.rejected.items():
+            for reason, count in sight.rejected.items():
                 refused.add_metric([name, reason], count)
-            drift.add_metric([name], source.watch.drift_total)
+            drift.add_metric([name], sight.drift)
         yield from (age, watching, known, refused, drift)
 
     def _health_metrics(self) -> Iterator[Metric]:
@@ -163,7 +166,7 @@ class Report(Collector):
         for verdict in Verdict:
             checks.add_metric([verdict.value], self._health.results[verdict])
         down = GaugeMetricFamily("amb_instances_down", "Instances that do not answer checks.", labels=["service"])
-        for source in self._sources:
+        for source in self._following.sources:
             down.add_metric([source.service], len(self._health.unhealthy(source.service)))
         yield from (checks, down)
 
@@ -173,7 +176,7 @@ class Report(Collector):
         new = CounterMetricFamily("amb_kernel_connections", "Connections the kernel took.", labels=labels)
         packets = CounterMetricFamily("amb_kernel_packets", "Packets the kernel forwarded.", labels=labels)
         size = CounterMetricFamily("amb_kernel_bytes", "Bytes the kernel forwarded, with headers.", labels=labels)
-        for source in self._sources:
+        for source in self._following.sources:
             name, state = source.service, stats.serves(source.service)
             serving.add_metric([name, state.plane], 1)
             if stats.kernel is not None:
@@ -240,9 +243,9 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _oldest(sources: Sequence[EtcdSource]) -> float | None:
-    ages = [source.watch.age() for source in sources]
-    return None if None in ages else max(age for age in ages if age is not None)
+def _oldest(sources: Sequence[Source]) -> float | None:
+    ages = [source.sight().age for source in sources if isinstance(source, EtcdSource)]
+    return None if None in ages else max((age for age in ages if age is not None), default=None)
 
 
 def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric:

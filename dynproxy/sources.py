@@ -1,4 +1,4 @@
-"""Where instances come from: a service's records in etcd, read as a stream of whole snapshots."""
+"""Where instances come from, as a stream of whole snapshots: a service's records in etcd are one such source."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
 
 from ambcore.history import Changed, Listed, Message
 from ambcore.model import Instance
 from ambcore.schema import service_prefix
+from ambcore.states import Watch
 from ambcore.table import Diff, Reader, Rejection, Table, diff, fold
 from ambnet.etcd import Etcd
 from ambnet.watch import PrefixWatch
@@ -24,13 +28,55 @@ PERIOD, LONGEST = 0.05, 1.0
 SHARE = 0.2
 
 
-class EtcdSource:
-    """One service's records, followed, while its `watch` is entered.
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How well a source sees, for people and metrics.
 
-    `table` is what etcd holds, `served` what the reader of the snapshots has taken up; both are None before the first
-    list, which means unknown, not empty. `known` is set with the first `served`. `rejected` counts refusals by reason,
-    `refused` says why of each key whose record is refused now.
+    `age` is the seconds since the view was last proven current, None before the first time; `error` why it is not
+    current; `denied` that somebody has to allow us to look. `drift` counts differences that a safety look found,
+    `rejected` refusals by reason; `refused` says why of each record, by its name, that is refused now.
     """
+
+    watch: Watch
+    age: float | None
+    revision: int = 0
+    error: str | None = None
+    denied: bool = False
+    drift: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """One service's instances, as long as it is entered.
+
+    `served` is what the reader of the snapshots has taken up, None before the first, which means unknown, not empty;
+    `known` is set with the first.
+    """
+
+    service: str
+    served: tuple[Instance, ...] | None
+    known: asyncio.Event
+    trusted: bool
+    """Whether a new instance counts as healthy until a check says otherwise, rather than the other way round."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def snapshots(self) -> AsyncIterator[tuple[Instance, ...]]:
+        """Endless: the service's instances, first when they are known and then after every change that matters."""
+
+    def sight(self) -> Sight:
+        """How well it sees now."""
+
+
+class EtcdSource:
+    """One service's records, a Source. `table` is what etcd holds, None before the first list."""
+
+    trusted = True  # its registrar says that it is up
 
     def __init__(self, etcd: Etcd, service: str, reader: Reader, *, relist: float) -> None:
         self.service = service
@@ -41,6 +87,29 @@ class EtcdSource:
         self.rejected: Counter[str] = Counter()
         self.refused: dict[bytes, str] = {}
         self.watch = PrefixWatch(etcd, service_prefix(service, reader.prefix), relist=relist)
+
+    async def __aenter__(self) -> Self:
+        await self.watch.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.watch.__aexit__(kind, failure, trace)
+
+    def sight(self) -> Sight:
+        """How well it sees now."""
+        watch = self.watch
+        return Sight(
+            watch.state,
+            watch.age(),
+            watch.revision,
+            watch.last_error,
+            watch.denied,
+            watch.drift_total,
+            self.rejected,
+            {key.decode(errors="replace"): why for key, why in self.refused.items()},
+        )
 
     async def snapshots(self) -> AsyncIterator[tuple[Instance, ...]]:
         """The service's instances, first when they are known and then after every change that matters."""

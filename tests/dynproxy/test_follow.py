@@ -14,7 +14,7 @@ from ambnet.daemon import background
 from dynproxy.follow import Follower
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
-from dynproxy.sources import EtcdSource
+from dynproxy.sources import Source as SourceProtocol
 
 SERVICE = "redis-A"
 A, B = (Instance(SERVICE, name, Address(f"10.0.0.{number}", 80)) for number, name in enumerate("ab", 1))
@@ -24,7 +24,7 @@ Applied = tuple[str, frozenset[str]]
 class Source:
     """Gives the snapshots that a test puts in."""
 
-    service = SERVICE
+    service, trusted = SERVICE, True
 
     def __init__(self) -> None:
         self.put: asyncio.Queue[tuple[Instance, ...]] = asyncio.Queue()
@@ -69,7 +69,7 @@ class Scene:
         self.refusing: set[Address] = set()
         self.found = asyncio.Event()
         self.health = HealthChecks(0.05, 0.01, self._changed, knock=self._knock)
-        self.follower = Follower(cast("EtcdSource", self.source), self.health, cast("DataPlane", self.plane))
+        self.follower = Follower(cast("SourceProtocol", self.source), self.health, cast("DataPlane", self.plane))
 
     def _changed(self, service: str, unhealthy: frozenset[str]) -> None:
         self.found.set()
