@@ -17,12 +17,14 @@ import random
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import requests
 import urllib3
 from docker import APIClient
 from docker.errors import DockerException, NotFound
+from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
 from ambcore.admission import IPNetwork
@@ -49,14 +51,28 @@ ACTIONS = (
 )
 
 
-class Engine:
-    """One Docker daemon, by URL. `close()` ends everything at once; nothing may be awaited after it."""
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to speak TLS with a daemon: paths of PEM files. Without `ca` it is not asked who it is."""
 
-    def __init__(self, url: str = DEFAULT_URL, environ: Mapping[str, str] = os.environ) -> None:
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+class Engine:
+    """One Docker daemon, by URL. `close()` ends everything at once; nothing may be awaited after it.
+
+    Without `tls`, the Docker CLI's variables in `environ` say whether TLS is spoken.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, environ: Mapping[str, str] = os.environ, *, tls: Tls | None = None
+    ) -> None:
         self.url = url
         self.connected = False
         self.reconnects = 0
-        self._arguments = _client_arguments(url, environ)
+        self._arguments = _client_arguments(url, environ) if tls is None else _tls_arguments(url, tls)
         self._client: APIClient | None = None
         self._stream: _Stream | None = None
 
@@ -271,6 +287,17 @@ def _client_arguments(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
 def _own_name(names: Sequence[str]) -> str:
     """The list gives a linked container's names in the linking ones, too: `/consumer/db` besides `/redis`."""
     return next((name.lstrip("/") for name in names if "/" not in name[1:]), "")
+
+
+def _tls_arguments(url: str, tls: Tls) -> dict[str, Any]:
+    """The SDK's arguments for TLS; raises ConfigError for files that are not there."""
+    if tls.ca is None:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the operator knows
+    pair = (tls.cert, tls.key) if tls.cert and tls.key else None
+    try:
+        return {"base_url": url, "tls": TLSConfig(client_cert=pair, ca_cert=tls.ca, verify=tls.ca is not None)}
+    except DockerException as error:
+        raise ConfigError("TLS", " ".join(str(error).split())) from error
 
 
 def _subnets(network: Mapping[str, Any]) -> Iterator[IPNetwork]:

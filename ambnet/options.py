@@ -36,6 +36,19 @@ def option(
     return dataclasses.field(default=default, metadata=spec)
 
 
+def repeated(
+    flag: str,
+    *,
+    help: str,  # noqa: A002
+    parse: Callable[[str], Any] = str,
+    env: Sequence[str] = (),
+    metavar: str | None = None,
+) -> Any:
+    """A field read from `flag` as often as it is given, as a tuple; a variable holds a list with commas."""
+    spec = {"flag": flag, "help": help, "parse": parse, "env": tuple(env), "metavar": metavar, "repeated": True}
+    return dataclasses.field(default=(), metadata=spec)
+
+
 def switch(flag: str, *, help: str) -> Any:  # noqa: A002
     """A field that is True when `flag` is given."""
     return dataclasses.field(default=False, metadata={"flag": flag, "help": help, "switch": True})
@@ -131,6 +144,9 @@ def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, s
             values[field.name] = field.default
         elif spec.get("switch"):
             values[field.name] = text
+        elif spec.get("repeated"):
+            texts = text.split(",") if isinstance(text, str) else text
+            values[field.name] = tuple(_parsed(spec["parse"], item.strip(), said_by) for item in texts)
         elif spec.get("nargs") in ("+", "*"):
             values[field.name] = tuple(text)
         else:
@@ -143,13 +159,21 @@ def _declare(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> 
     if "flag" not in spec:
         parser.add_argument(field.name, metavar=spec["name"], help=spec["help"], nargs=spec["nargs"])
     elif spec.get("switch"):
-        parser.add_argument(spec["flag"], dest=field.name, help=spec["help"], action="store_true")
+        parser.add_argument(*_flags(spec), dest=field.name, help=spec["help"], action="store_true")
     else:
         notes = [f"default {field.default}"] if field.default not in (None, (), "", 0) else []
         notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
         text = f"{spec['help']} ({'; '.join(notes)})" if notes else spec["help"]
-        metavar = spec["metavar"] or spec["flag"].removeprefix("--").upper()
-        parser.add_argument(spec["flag"], dest=field.name, help=text.replace("%", "%%"), metavar=metavar)
+        metavar = spec["metavar"] or spec["flag"].lstrip("-").upper()
+        action = "append" if spec.get("repeated") else "store"
+        text = text.replace("%", "%%")
+        parser.add_argument(*_flags(spec), dest=field.name, help=text, metavar=metavar, action=action)
+
+
+def _flags(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """A flag that is declared with one dash, as older programs have them, may be given with two."""
+    flag = spec["flag"]
+    return (flag,) if flag.startswith("--") else (flag, f"-{flag}")
 
 
 def _from_environment(names: Sequence[str], environ: Mapping[str, str]) -> tuple[str | None, str]:

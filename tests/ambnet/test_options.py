@@ -18,6 +18,7 @@ from ambnet.options import (
     positionals,
     read_command,
     read_settings,
+    repeated,
     seconds,
     switch,
 )
@@ -212,3 +213,32 @@ def test_a_choice_is_one_of_its_words() -> None:
     for text in ("", "Auto", "auto "):
         with pytest.raises(ValueError, match="expected one of auto, relay"):
             parse(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Old:
+    """Options with one dash, and one that is given several times."""
+
+    names: tuple[int, ...] = repeated("-name", help="ports", parse=parse_port, env=["NAMES"])
+    loud: bool = switch("-loud", help="say more")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "names"),
+    [
+        ([], {}, ()),
+        (["-name", "1", "--name", "2", "-name=3", "--name=4"], {"NAMES": "5"}, (1, 2, 3, 4)),
+        ([], {"NAMES": "5, 6"}, (5, 6)),
+    ],
+)
+def test_an_option_with_one_dash_takes_two_and_may_come_several_times(
+    argv: list[str], environ: Mapping[str, str], names: tuple[int, ...]
+) -> None:
+    for loud in ([], ["-loud"], ["--loud"]):
+        settings = read_settings(Old, prog="x", description="X.", argv=[*argv, *loud], environ=environ)
+        assert (settings.names, settings.loud) == (names, bool(loud))
+
+
+def test_each_of_several_values_is_read_with_care() -> None:
+    with pytest.raises(ConfigError, match=r"^-name: a port is a number"):
+        read_settings(Old, prog="x", description="X.", argv=["-name", "1", "-name", "x"], environ={})
