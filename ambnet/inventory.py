@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from ambcore.containers import ContainerEvent, Lost, Subscribed
@@ -43,17 +43,26 @@ class Observer(Protocol):
 class Inventory:
     """Runs by `run()`; tells `observer` everything.
 
-    `known` is set once every container of a first list was looked at, be it in vain. `blind` says why a container could not be looked
-    at though the daemon is there, by id. For metrics: `lists`, `looks`.
+    `known` is set once every container of a first list was looked at, be it in vain. `blind` says why one could not be
+    looked at though the daemon is there, by id. `before_list` is awaited before each list and may raise DockerError.
+    For metrics: `lists`, `looks`.
     """
 
-    def __init__(self, engine: Engine, observer: Observer, *, resync: float = 30.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        observer: Observer,
+        *,
+        resync: float = 30.0,
+        before_list: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.known = asyncio.Event()
         self.blind: dict[str, str] = {}
         self.lists = self.looks = 0
         self._engine = engine
         self._observer = observer
         self._resync = resync
+        self._before_list = before_list
         self._urgent: dict[str, None] = {}  # whom to look at, in the order of asking
         self._routine: dict[str, None] = {}  # likewise, when nobody is urgent
         self._work = asyncio.Event()
@@ -84,6 +93,10 @@ class Inventory:
             self._urgent[container] = None
             self._work.set()
 
+    def relist(self) -> None:
+        """Have all containers listed, and looked at, now."""
+        self._list_now.set()
+
     async def _listen(self) -> None:
         async with contextlib.aclosing(self._engine.events()) as messages:
             async for message in messages:
@@ -108,6 +121,8 @@ class Inventory:
                     await self._list_now.wait()
             self._list_now.clear()
             try:
+                if self._before_list is not None:
+                    await self._before_list()
                 containers = await self._engine.list()
             except DockerError as error:
                 in_vain = self._engine.connected  # else its return is an event
