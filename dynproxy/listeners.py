@@ -5,6 +5,7 @@ A worker that dies is replaced, and what arrives meanwhile waits in the socket's
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 from ambcore.errors import ConfigError
 from ambcore.model import Protocol, join_host_port
 from ambnet.relay.protocol import udp_route
-from ambnet.relay.sockets import open_listeners
+from ambnet.relay.sockets import open_datagrams, open_listeners
 from dynproxy.config import Front
+
+log = logging.getLogger("listen")
 
 Where = tuple[str, int]
 
@@ -46,14 +49,22 @@ class Listening:
 
 
 def listen(front: Front, host: str | None, workers: int) -> Listening:
-    """Listen for a front, on its own address or on `host` (None: all). Raises ConfigError when a port cannot be had."""
-    del workers
+    """Listen for a front, on its own address or on `host` (None: all). Raises ConfigError when a port cannot be had.
+
+    One for both protocols goes without UDP where that port alone is taken: many hosts have a resolver of their own.
+    """
     made = Listening(front)
     address = front.host or host
+    where = join_host_port(address or "*", front.port)
     try:
         if front.protocol is not Protocol.UDP:
             made.streams = open_listeners(address, front.port)
+        if front.protocol is not Protocol.TCP:
+            made.datagrams = [[sock] for sock in open_datagrams(address, front.port, workers)]
     except OSError as error:
-        made.close()
-        raise ConfigError("PORT", f"{join_host_port(address or '*', front.port)}: {error.strerror}") from error
+        if not made.streams:
+            raise ConfigError("PORT", f"{where}: {error.strerror}") from error
+        log.warning(
+            "%s: UDP port %s: %s; %s is served by TCP alone", front.service, where, error.strerror, front.service
+        )
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ambnet.relay.protocol import InstanceStats, ServiceStats, Stats
+from ambnet.relay.protocol import UDP, InstanceStats, ServiceStats, Stats
 
 
 def closed(stats: Stats) -> Stats:
@@ -31,10 +31,11 @@ def closed(stats: Stats) -> Stats:
 
 
 def total(every: Iterable[Stats]) -> dict[str, ServiceStats]:
-    """What several workers carried together, by service."""
+    """What several workers carried together, by service: its routes for connections and for datagrams are one."""
     result: dict[str, ServiceStats] = {}
     for stats in every:
-        for name, service in stats.services.items():
+        for route, service in stats.services.items():
+            name = route.removesuffix(UDP)
             result[name] = _add(result.get(name, ServiceStats()), service)
     return result
 

@@ -36,9 +36,14 @@ def raise_file_limit() -> int:
     return hard
 
 
+def client_files(files: int) -> int:
+    """How many of `files` open files clients may take; some are kept back."""
+    return files - min(RESERVED_FILES, files // 4)
+
+
 def connection_cap(asked: int | None, files: int) -> int:
-    """How many connections fit into `files` open files, at most `asked`: two sockets each, some kept back."""
-    fit = max(1, (files - min(RESERVED_FILES, files // 4)) // 2)
+    """How many connections fit into `files` open files, at most `asked`: two sockets each."""
+    fit = max(1, client_files(files) // 2)
     return fit if asked is None else min(asked, fit)
 
 

@@ -1,4 +1,7 @@
-"""The relay: its listeners, the clients that wait, the sessions that run, and the rounds made over them."""
+"""The relay: its listeners, the clients that wait, the sessions that run, and the rounds made over them.
+
+This is its TCP; `udp` has its other half.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import socket
 from collections.abc import Callable, Iterable
 
 from ambnet.relay.dial import Dial
-from ambnet.relay.limits import Limits, connection_cap
+from ambnet.relay.limits import Limits, client_files, connection_cap
 from ambnet.relay.listener import Accept, Listener
 from ambnet.relay.loop import Loop, Timer
 from ambnet.relay.pipes import PipePool
 from ambnet.relay.route import Route
 from ambnet.relay.session import Session
 from ambnet.relay.sockets import Socket
+from ambnet.relay.udp import Datagrams
 from ambnet.relay.upstream import Endpoint, Key, Upstream
 
 log = logging.getLogger("relay")
@@ -41,6 +45,7 @@ class Relay:
         self.sessions: set[Session] = set()
         self.dials: dict[Dial, None] = {}  # that wait, in the order in which they came
         self.parked = 0
+        self.datagrams = Datagrams(self, client_files(files))
         self._on_broken = on_broken
         self._on_empty: Callable[[], None] | None = None
         self._waiting_for_room = False
@@ -59,7 +64,11 @@ class Relay:
         listener.resume()
 
     def stop_listening(self, route: Route, address: tuple[str, int]) -> None:
-        """Close a route's listener on this address; clients that wait in its backlog are taken on first."""
+        """Close a route's listener on this address; clients that wait in its backlog are taken on first.
+
+        A socket for datagrams takes its clients along: there is no other way back to them.
+        """
+        self.datagrams.stop(route, address)
         for listener in [item for item in self.listeners if item.route is route and item.address == address]:
             listener.empty()
             listener.close()
@@ -78,6 +87,8 @@ class Relay:
     def admit(self, client: int, source: str, route: Route) -> None:
         """Take on an accepted client, a descriptor that does not block."""
         route.counters["accepted"] += 1
+        if self.datagrams.roll:
+            self.datagrams.make_room()
         Dial(self, route, client, source.removeprefix("::ffff:")).start()
 
     def await_room(self) -> None:
@@ -137,7 +148,11 @@ class Relay:
     def _one_less(self) -> None:
         if self._waiting_for_room:
             self._accept_again()
-        if self._on_empty is not None and not self.sessions and not self.dials:
+        self._end_if_empty()
+
+    def _end_if_empty(self) -> None:
+        """Call whoever waits for the last connection and the last datagram."""
+        if self._on_empty is not None and not self.connections and self.datagrams.quiet:
             done, self._on_empty = self._on_empty, None
             done()
 
@@ -167,7 +182,8 @@ class Relay:
     def drain(self, seconds: float, done: Callable[[], None]) -> None:
         """Accept nothing more; call `done` once the last connection has ended, or was reset after `seconds`.
 
-        Clients that wait in a backlog are taken on first: their kernels told them that they are connected.
+        Clients that wait in a backlog are taken on first: their kernels told them that they are connected. Datagrams of
+        known clients are carried on until none has come for a second.
         """
         for listener in list(self.listeners):
             listener.empty()
@@ -175,13 +191,14 @@ class Relay:
         self.listeners.clear()
         self._on_empty = done
         self.loop.call_later(seconds, self._end_drain)
-        if not self.connections:
-            self._one_less()
+        self.datagrams.drain(self._end_if_empty)
 
     def _end_drain(self) -> None:
         for route in [left.route for left in self.dials] + [left.route for left in self.sessions]:
             route.counters["drain_closed"] += 1
         self.reset_all()
+        self.datagrams.close()
+        self._end_if_empty()
 
     def reset_all(self) -> None:
         """End every connection now."""
@@ -196,6 +213,7 @@ class Relay:
             listener.close()
         self.listeners.clear()
         self.reset_all()
+        self.datagrams.close()
         self.pipes.close()
 
     def _cut(self, route: Route, removed: list[Upstream]) -> None:

@@ -17,6 +17,11 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_
 Socket = socket.SocketType
 
 STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+DATAGRAM: Final = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+# Bytes that wait in a UDP socket for us; short datagrams count for some 800 each, so that 5,000 of them fit.
+RECEIVE_BUFFER = 4 * 1024 * 1024
+# Python has no names for these: asm-generic/socket.h, linux/in.h, linux/in6.h.
+SO_RCVBUFFORCE, IP_PKTINFO, IP_RECVERR, IPV6_RECVERR = 33, 8, 11, 25
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: close sends RST
 
 
@@ -49,6 +54,72 @@ def open_listeners(host: str | None, port: int) -> list[socket.socket]:
         return [_listening(socket.AF_INET6, "::", port)]
     except OSError:
         return [_listening(socket.AF_INET, "0.0.0.0", port)]  # noqa: S104 - the contract: on all addresses
+
+
+def open_datagrams(host: str | None, port: int, sharers: int = 1) -> list[socket.socket]:
+    """Bound UDP sockets, one for each of so many processes; addresses are those of `open_listeners`.
+
+    The kernel gives each of them a part of the clients, by their address and port. Raises OSError.
+    """
+    if host is not None:
+        return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers)
+    try:
+        return _bound(socket.AF_INET6, "::", port, sharers)
+    except OSError:
+        return _bound(socket.AF_INET, "0.0.0.0", port, sharers)  # noqa: S104 - the contract: on all addresses
+
+
+def _bound(family: int, host: str, port: int, sharers: int) -> list[socket.socket]:
+    made: list[socket.socket] = []
+    try:
+        for _ in range(sharers):
+            sock = socket.socket(family, DATAGRAM)
+            made.append(sock)
+            if made[1:]:
+                _share(made[0])  # not before it has the port: whoever had it before us would share with us
+                _share(sock)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+            if host in ("::", "0.0.0.0"):  # noqa: S104 - not bound here
+                _tell_address(sock)
+            _widen(sock)
+            sock.bind((host, made[0].getsockname()[1] if made[1:] else port))
+    except BaseException:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
+def _share(sock: Socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _tell_address(sock: Socket) -> None:
+    """Have each datagram say which of our addresses it came to. Before the bind: those that wait cannot be asked."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)  # of IPv4 datagrams as well
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def _widen(sock: Socket) -> None:
+    """Give it a large buffer, as large as an administrator allows where we are none."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
+def hear_unreachable(sock: Socket, family: int) -> None:
+    """Have a connected UDP socket told of everything that ICMP says, not only of closed ports (ip(7), IP_RECVERR).
+
+    A host that is gone is known by that when nobody has answered for its address, after about three seconds.
+    """
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
 
 
 def _listening(family: int, host: str, port: int) -> socket.socket:

@@ -118,8 +118,12 @@ class Worker:
             route = Route(setup.service, balanced(setup.policy), setup.on_removal)
             self.routes[setup.service] = route
             self.accounts[setup.service] = Accounts(route)
+        route = self.routes[setup.service]
         for fd in setup.listeners:
-            self.relay.listen(socket.socket(fileno=fd), self.routes[setup.service])
+            if setup.is_udp:
+                self.relay.datagrams.serve(socket.socket(fileno=fd), route, setup.udp_idle, setup.send_proxy)
+            else:
+                self.relay.listen(socket.socket(fileno=fd), route)
 
     def _close(self, order: Close) -> None:
         if self.relay is not None and order.service in self.routes:
@@ -151,6 +155,8 @@ class Worker:
 
         One that goes during a drain was in a hurry (a second signal, its own deadline), so we are.
         """
+        if self.relay is not None:
+            self.relay.datagrams.close()
         if self.draining:
             self.loop.stop()
         else:
