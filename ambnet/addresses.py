@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import sys
 from pathlib import Path
 
 from ambcore.model import IPAddress, parse_ip
 
+RTF_GATEWAY = 0x0002  # of a route that leads through another (include/uapi/linux/route.h)
 DISCARD = 9  # any port does: connecting a datagram socket sends nothing
 
 
@@ -46,4 +48,14 @@ def source_address_towards(host: str, port: int = DISCARD) -> IPAddress | None:
         with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
             probe.connect(address)
             return parse_ip(probe.getsockname()[0])
+    return None
+
+
+def default_gateway(proc: Path = Path("/proc/net")) -> IPAddress | None:
+    """Where this network namespace sends what it has no other route for, by IPv4; None if it has no such route."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in (proc / "route").read_text().splitlines()[1:]:
+            _, destination, gateway, flags, *_ = line.split()
+            if int(destination, 16) == 0 and int(flags, 16) & RTF_GATEWAY:
+                return ipaddress.IPv4Address(int(gateway, 16).to_bytes(4, sys.byteorder))
     return None

@@ -17,7 +17,6 @@ import random
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import requests
@@ -31,13 +30,13 @@ from ambcore.admission import IPNetwork
 from ambcore.backoff import backoff
 from ambcore.containers import ContainerEvent, EngineInfo, EngineMessage, Lost, Subscribed
 from ambcore.errors import ConfigError, DockerError
+from ambnet.docker_options import DEFAULT_URL, Tls
 from ambnet.threads import in_thread
 
 log = logging.getLogger("docker")
 
 T = TypeVar("T")
 
-DEFAULT_URL = "unix:///var/run/docker.sock"
 ANSWER = 5  # seconds for any answer; a healthy daemon takes milliseconds, a busy one was seen to take one or two
 PROBE = 5.0  # seconds of silent stream before asking on another connection whether the daemon still lives
 RENEW = 300.0  # seconds of silence after which a stream is opened anew: its own connection may have died unnoticed
@@ -49,15 +48,6 @@ ACTIONS = (
     *("create", "start", "die", "died", "kill", "pause", "unpause", "rename", "destroy", "health_status"),
     *("connect", "disconnect"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """How to speak TLS with a daemon: paths of PEM files. Without `ca` it is not asked who it is."""
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
 
 
 class Engine:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ambcore.admission import IPNetwork, parse_networks
 from ambcore.errors import ConfigError
 from ambcore.model import MAX_SERVICE, Protocol, check_name, parse_ip, parse_port
 from ambcore.picker import POLICIES
+from ambnet.docker_options import DockerOptions
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
 from ambnet.log import LogOptions
-from ambnet.options import choice, count, option, positionals, read_settings, seconds, switch
+from ambnet.options import choice, count, option, positionals, read_settings, repeated, seconds, switch
+from ambnet.relay.limits import Limits
 from ambnet.relay.options import RelayOptions
 
 PROG = "dynproxy"
@@ -68,6 +71,14 @@ def positive_seconds(text: str) -> float:
     return value
 
 
+def parse_container(text: str) -> str:
+    """A container's name or id; raises ValueError."""
+    name = text.lstrip("/")
+    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
+        raise ValueError(f"a container is called by letters, digits and _.-, not {text!r}")
+    return check_name("container", name, MAX_SERVICE - len(":65535"))
+
+
 def parse_fronts(arguments: Sequence[str]) -> tuple[Front, ...]:
     """The fronts that the arguments name; raises ConfigError."""
     pairs = (
@@ -96,11 +107,18 @@ def _front(service: str, port: str) -> Front:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
+class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, LogOptions):
     """Everything an operator can choose; durations in seconds."""
 
     services: tuple[str, ...] = positionals(
         "SERVICE PORT", help="what to listen for; also SERVICE:PORT, several times", required=False
+    )
+    containers: tuple[str, ...] = repeated(
+        "--container",
+        help="listen on every port that this container of ours exposes, without etcd; several times",
+        parse=parse_container,
+        env=["AMB_CONTAINER"],
+        metavar="NAME",
     )
     listen: str | None = option(
         "--listen",
@@ -201,8 +219,16 @@ class Settings(EtcdOptions, RelayOptions, AdminOptions, LogOptions):
 
     @property
     def fronts(self) -> tuple[Front, ...]:
-        """What to listen for; raises ConfigError."""
+        """What to listen for from the start; raises ConfigError."""
         return parse_fronts(self.services)
+
+    @property
+    def limits(self) -> Limits:
+        """What the relay has to keep to. An application in a container of ours begins to listen some time after its
+        container runs: a client waits for that as it does for the container.
+        """
+        limits = replace(super().limits, park=self.park, park_max=self.park_max)
+        return replace(limits, retry=max(limits.retry, self.park)) if self.containers else limits
 
 
 def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -210,7 +236,7 @@ def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     settings = read_settings(Settings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ)
     if settings.cleanup:
         return settings
-    if not settings.services:
+    if not settings.services and not settings.containers:
         raise ConfigError("SERVICE PORT", "missing")
     parse_fronts(settings.services)
     return settings

@@ -8,7 +8,6 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import replace
 
 from ambcore.backoff import backoff
 from ambcore.model import Instance, Protocol
@@ -208,7 +207,7 @@ class RelayPlane:
         settings = self._settings
         setup = Configure(
             tuple(self._route_setup(route, some) for route, some in sockets.items()),
-            replace(settings.limits, park=settings.park, park_max=settings.park_max),
+            settings.limits,
             settings.drain,
             settings.log_level,
             allow=tuple(map(str, settings.allow)),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ambcore.model import MAX_INSTANCE, MAX_SERVICE, IPAddress, check_name, parse_ip, parse_port
-from ambnet.dockerd import DEFAULT_URL
+from ambnet.docker_options import DEFAULT_URL
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
 from ambnet.log import LogOptions
