@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, Self
@@ -27,12 +27,15 @@ from ambnet.relay.protocol import (
     Stats,
     encode,
     merge,
+    udp_route,
 )
+from ambnet.relay.sockets import open_datagrams
 from ambnet.relay.upstream import Endpoint
 from tests.support.relay_peers import Address, Instance
 from tests.support.waiting import eventually
 
 SERVICE = "redis-A"
+NOTHING_MORE: Mapping[str, Any] = {}
 
 
 def endpoint(name: str, where: Instance | Address, *, weight: int = 1, takes_new: bool = True) -> Endpoint:
@@ -41,8 +44,17 @@ def endpoint(name: str, where: Instance | Address, *, weight: int = 1, takes_new
     return Endpoint(name, host, port, weight, takes_new)
 
 
+def _listener(datagrams: bool) -> socket.socket:
+    if datagrams:
+        return open_datagrams("127.0.0.1", 0)[0]
+    return socket.create_server(("127.0.0.1", 0), backlog=4096)
+
+
 class RelayWorker:
-    """`with RelayWorker(park=1.0) as relay:`; keyword arguments are those of `Limits`."""
+    """`with RelayWorker(park=1.0) as relay:`; keyword arguments are those of `Limits`.
+
+    `route` has more of its RouteSetup and `setup` more of its Configure. With `datagrams` it carries UDP instead of TCP.
+    """
 
     def __init__(
         self,
@@ -52,9 +64,13 @@ class RelayWorker:
         prefix: Sequence[str] = (),
         listener: socket.socket | None = None,
         orphan_drain: float = 0.5,
+        route: Mapping[str, Any] = NOTHING_MORE,
+        setup: Mapping[str, Any] = NOTHING_MORE,
+        datagrams: bool = False,
         **limits: Any,
     ) -> None:
-        self.listener = listener.dup() if listener else socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.route = udp_route(SERVICE) if datagrams else SERVICE
+        self.listener = listener.dup() if listener else _listener(datagrams)
         self.address: Address = self.listener.getsockname()
         self.control, theirs = socket.socketpair()
         self.messages: list[Message] = []
@@ -66,8 +82,8 @@ class RelayWorker:
         theirs.close()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        setup = RouteSetup(SERVICE, (self.listener.fileno(),), policy, on_removal)
-        self.send(Configure((setup,), Limits(**limits), orphan_drain))
+        one = RouteSetup(self.route, (self.listener.fileno(),), policy, on_removal, **route)
+        self.send(Configure((one,), Limits(**limits), orphan_drain, **setup))
         eventually(lambda: Ready() in self.messages, what="worker ready")
 
     def send(self, message: Message) -> None:
@@ -77,8 +93,8 @@ class RelayWorker:
     def apply(self, *endpoints: Endpoint) -> None:
         """Make these the instances; returns when they are."""
         self._generation += 1
-        self.send(Endpoints(SERVICE, self._generation, endpoints))
-        eventually(lambda: Applied(SERVICE, self._generation) in self.messages, what="applied")
+        self.send(Endpoints(self.route, self._generation, endpoints))
+        eventually(lambda: Applied(self.route, self._generation) in self.messages, what="applied")
 
     def drain(self, seconds: float) -> None:
         """Ask it to end."""
@@ -92,7 +108,7 @@ class RelayWorker:
     @property
     def service(self) -> ServiceStats:
         """The service's numbers, by its last report."""
-        return self._stats().services[SERVICE]
+        return self._stats().services[self.route]
 
     def instance(self, name: str) -> InstanceStats:
         """One instance's numbers, by its last report."""
