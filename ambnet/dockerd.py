@@ -100,6 +100,11 @@ class Engine:
             await asyncio.sleep(next(delays))
             self.reconnects += 1
 
+    async def connect(self) -> None:
+        """Reach the daemon to ask it something; whoever follows `events` need not. Raises DockerError."""
+        if self._client is None:
+            self._client = await self._call(self._connect)
+
     async def list(self) -> dict[str, str]:
         """Every container there is, running or not: full id -> name."""
         containers = await self._call(lambda: self._connection().containers(all=True))
@@ -135,6 +140,10 @@ class Engine:
             return {}
         return {str(network.get("Name")): tuple(_subnets(network)) for network in networks}
 
+    async def networks(self) -> tuple[Mapping[str, Any], ...]:
+        """Everything the daemon knows of its networks."""
+        return tuple(await self._call(self._connection().networks))
+
     def _connection(self) -> APIClient:
         if self._client is None:
             raise DockerError(f"{self.url}: not connected")
@@ -143,10 +152,9 @@ class Engine:
     async def _subscribe(self) -> _Stream:
         """A fresh client, as the daemon may be another version than before, and its event stream."""
         old = self._stream
-        if self._client is None:
-            self._client = await self._call(self._connect)
-        await self._call(self._client.ping)
-        client = self._client
+        await self.connect()
+        client = self._connection()
+        await self._call(client.ping)
         response = await self._call(lambda: _open_events(client))
         self._stream = _Stream(response)
         if old is not None:
