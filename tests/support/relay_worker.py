@@ -53,7 +53,7 @@ def _listener(datagrams: bool) -> socket.socket:
 class RelayWorker:
     """`with RelayWorker(park=1.0) as relay:`; keyword arguments are those of `Limits`.
 
-    `route` has more of its RouteSetup and `setup` more of its Configure. With `datagrams` it carries UDP instead of TCP.
+    `route` has more of its RouteSetup and `setup` more of its Configure; `datagrams` makes it carry UDP instead of TCP.
     """
 
     def __init__(
