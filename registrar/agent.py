@@ -23,8 +23,9 @@ from ambcore.model import Instance, IPAddress
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.saying import Saying
-from registrar.extract import Host, Reason, Refusal, Wish
-from registrar.reconcile import Action, Do, View, concerns, hear, next_look, plan, see, wanted
+from registrar.extract import Reason, Refusal, Wish
+from registrar.reconcile import Action, Do, Verdict, View, concerns, hear, next_look, plan, see, wanted
+from registrar.whereabouts import Whereabouts
 
 log = logging.getLogger("registrar")
 
@@ -62,7 +63,7 @@ class Agent:
         route: Callable[[], Awaitable[IPAddress | None]],
         resync: float = 30.0,
     ) -> None:
-        self.view = View()
+        self.view: View[Verdict] = View()
         self.held: Instance | None = None  # as etcd confirmed it
         self.record: str | None = None
         self.counters: Counter[str] = Counter()
@@ -74,9 +75,7 @@ class Agent:
         self._records: Records | None = None
         self._told: Instance | None = None  # the last wish that the records heard, confirmed or not
         self._unconfirmed: Action | None = None
-        self._host = Host(advertise)
-        self._host_known = False
-        self._route = route
+        self._whereabouts = Whereabouts(engine, advertise, route)
         self._resync = resync
         self._heard: list[ContainerEvent] = []
         self._stir = asyncio.Event()  # the container may have changed
@@ -124,7 +123,7 @@ class Agent:
             stirred = await self._until_stirred(min(again, self._resync))
             self._listened()
             try:
-                if not (stirred and self._host_known):  # it rarely changes, and asking takes time that an event has not
+                if not (stirred and self._whereabouts.known):  # it rarely changes, and an event has no time for it
                     await self._refresh_host()
                 inspected = await self._engine.inspect(self._wish.container)
             except DockerError as error:
@@ -137,7 +136,7 @@ class Agent:
             self._sight.say("clear", logging.INFO, "docker tells about %s again", self._wish.container)
             self.counters["inspections"] += 1
             self.seen.set()
-            self.view = see(self.view, inspected, self._wish, self._host)
+            self.view = see(self.view, inspected, self._wish, self._whereabouts.host)
             pending = isinstance(self.view.verdict, Refusal) and self.view.verdict.reason is Reason.PORT_PENDING
             port_looks = port_looks + 1 if pending else 0
             self._listened()
@@ -164,11 +163,7 @@ class Agent:
         """Learn once who the daemon is, and each time how this host is reached, if that is ours to find out."""
         if self._records is None:
             self._records = await self._open_records(await self._engine.info())
-        route = None if self._host.advertise else await self._route() or self._host.route
-        bridges = await self._engine.bridges()
-        every = tuple(network for subnets in bridges.values() for network in subnets)
-        self._host = Host(self._host.advertise, route, bridges.get("bridge", ()), every)
-        self._host_known = self._host.advertise is not None or route is not None
+        await self._whereabouts.refresh()
 
     async def _write(self) -> None:
         delays = backoff(FIRST_RETRY, LAST_RETRY, random.random)

@@ -1,6 +1,7 @@
 """PURE: what `docker inspect` says of a container -> the instance to publish, or the reason why not.
 
-Only published ports count, never a container's own address: nobody outside this host could reach that.
+Only published ports count, never a container's own address: nobody outside this host could reach that. What holds for
+every way of registering stands here, too: a container's state, and which addresses of a binding can be told to others.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class Reason(enum.Enum):
     NOT_PUBLISHED = "not-published"
     UNREACHABLE = "unreachable-address"
     UNNAMEABLE = "unnameable"
+    IGNORED = "ignored"
+    UNNAMED = "unnamed"
+    NETWORK = "network"
+    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def extract(inspected: Mapping[str, Any] | None, wish: Wish, host: Host) -> Inst
     if inspected is None or not _is_the_one(inspected, wish.container):
         return Refusal(Reason.ABSENT, f"no container is called {wish.container}")
     name = name_of(inspected)
-    if (refusal := _state(inspected, name)) is not None:
+    if (refusal := not_serving(inspected)) is not None:
         return refusal
     found = _address(inspected, wish.port, host)
     if isinstance(found, Refusal):
@@ -120,8 +125,9 @@ def _is_the_one(inspected: Mapping[str, Any], wanted: str) -> bool:
     return name_of(inspected) == wanted or (len(wanted) >= SHORT_ID and identity.startswith(wanted))
 
 
-def _state(inspected: Mapping[str, Any], name: str) -> Refusal | None:
-    state = inspected.get("State") or {}
+def not_serving(inspected: Mapping[str, Any]) -> Refusal | None:
+    """Why a container is in no state to take connections; None if it is."""
+    state, name = inspected.get("State") or {}, name_of(inspected)
     status = str(state.get("Status") or "")
     # A container waiting for its restart policy counts as running in the API: its process is dead all the same.
     if not state.get("Running") or state.get("Restarting") or state.get("Dead"):
@@ -140,7 +146,7 @@ def _address(inspected: Mapping[str, Any], port: int, host: Host) -> Address | R
     settings = inspected.get("HostConfig") or {}
     mode = str(settings.get("NetworkMode") or "")
     if mode == "host":
-        return _on_this_host(port, host)
+        return on_this_host(port, host)
     key = f"{port}/tcp"
     bindings = ((inspected.get("NetworkSettings") or {}).get("Ports") or {}).get(key)
     if not bindings:
@@ -152,10 +158,10 @@ def _address(inspected: Mapping[str, Any], port: int, host: Host) -> Address | R
             Reason.NOT_PUBLISHED,
             f"port {key} of {name_of(inspected)} is not published: run it with -p ADDRESS::{port}{hint}",
         )
-    return _choose(list(_parsed(bindings)), host)
+    return _choose(list(parsed_bindings(bindings)), host)
 
 
-def _parsed(bindings: Iterable[Mapping[str, Any]]) -> Iterable[tuple[IPAddress | None, int]]:
+def parsed_bindings(bindings: Iterable[Mapping[str, Any]]) -> Iterable[tuple[IPAddress | None, int]]:
     """(address, or None for "all of both families", port) of each binding that can be read."""
     for binding in bindings:
         text = str(binding.get("HostIp") or "")
@@ -175,14 +181,14 @@ def _choose(bindings: list[tuple[IPAddress | None, int]], host: Host) -> Address
         refusal = Refusal(Reason.UNREACHABLE, f"published on {ip} only, {why}: publish it on an address of this host")
     for own, port in bindings:
         if own is None or own.is_unspecified:
-            found = _on_this_host(port, host, own.version if own else None)
+            found = on_this_host(port, host, own.version if own else None)
             if isinstance(found, Address):
                 return found
             refusal = found
     return refusal
 
 
-def _on_this_host(port: int, host: Host, version: int | None = None) -> Address | Refusal:
+def on_this_host(port: int, host: Host, version: int | None = None) -> Address | Refusal:
     """The address to tell others for a port that is open on all addresses of this host, or on all IPv`version` ones."""
     if host.advertise is not None:
         ip, whence = host.advertise, "the advertised address"

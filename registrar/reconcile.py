@@ -11,11 +11,14 @@ import enum
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ambcore.containers import ContainerEvent
 from ambcore.model import Instance, Readiness
 from registrar.extract import Host, Reason, Refusal, Run, Wish, extract, name_of, run_of
+
+V = TypeVar("V")
+Verdict = Instance | Refusal  # on the one container that is asked for
 
 # Longer than `docker stop` waits (10 s) before it kills: whoever is alive after that meant to survive the signal.
 GRACE = 15.0
@@ -32,24 +35,39 @@ class Leaving:
     until: float
 
 
+class Standing(enum.Enum):
+    """How a container's verdict is to be taken, after what was heard since."""
+
+    AS_SEEN = "as seen"
+    DRAINING = "draining"  # told to end, and probably about to
+    ENDED = "ended"
+
+
 @dataclass(frozen=True, slots=True)
-class View:
-    """What we know of the container. `verdict` None means that it was never inspected: unknown, which is not absent."""
+class View(Generic[V]):
+    """What we know of a container. `verdict`, what an inspection came to, is None if there was none: unknown, which is
+    not absent.
+    """
 
     run: Run | None = None
     name: str = ""
-    verdict: Instance | Refusal | None = None
+    verdict: V | None = None
     stop_signal: int = signal.SIGTERM
     grace: float = GRACE
     ended: bool = False
     leaving: Leaving | None = None
 
 
-def see(view: View, inspected: Mapping[str, Any] | None, wish: Wish, host: Host) -> View:
-    """The view after an inspection that was asked for after every event heard so far."""
+def see(view: View[Verdict], inspected: Mapping[str, Any] | None, wish: Wish, host: Host) -> View[Verdict]:
+    """The view of the one container after an inspection that was asked for after every event heard so far."""
     verdict = extract(inspected, wish, host)
     if inspected is None or (isinstance(verdict, Refusal) and verdict.reason is Reason.ABSENT):
         return View(verdict=verdict)
+    return seen(view, inspected, verdict)
+
+
+def seen(view: View[V], inspected: Mapping[str, Any], verdict: V) -> View[V]:
+    """The view after an inspection, asked for after every event heard so far, that came to this verdict."""
     config = inspected.get("Config") or {}
     run = run_of(inspected)
     return View(
@@ -62,13 +80,13 @@ def see(view: View, inspected: Mapping[str, Any] | None, wish: Wish, host: Host)
     )
 
 
-def concerns(view: View, event: ContainerEvent, wish: Wish) -> bool:
+def concerns(view: View[Verdict], event: ContainerEvent, wish: Wish) -> bool:
     """Whether an event may have to do with the container we are after; a rename away from its name included."""
     known = view.run is not None and event.container == view.run.container
     return known or wish.container in (event.name, event.old_name) or event.container.startswith(wish.container)
 
 
-def hear(view: View, event: ContainerEvent, now: float) -> View:
+def hear(view: View[V], event: ContainerEvent, now: float) -> View[V]:
     """The view with what an event hints at; `now` is monotonic. An event of another or an earlier run says nothing."""
     if view.run is None or event.container != view.run.container or event.time < view.run.started:
         return view
@@ -79,17 +97,30 @@ def hear(view: View, event: ContainerEvent, now: float) -> View:
     return view
 
 
-def wanted(view: View, now: float) -> Instance | Refusal | None:
+def standing(view: View[V], now: float) -> Standing:
+    """How to take the verdict now (monotonic)."""
+    if view.ended:
+        return Standing.ENDED
+    return Standing.DRAINING if view.leaving is not None and now < view.leaving.until else Standing.AS_SEEN
+
+
+def ended(view: View[V]) -> Refusal:
+    """Why one that has ended is not registered."""
+    return Refusal(Reason.NOT_RUNNING, f"{view.name} has ended")
+
+
+def wanted(view: View[Verdict], now: float) -> Verdict | None:
     """What the registry should hold: an instance, nothing for a reason, or None while nothing is known."""
     if isinstance(view.verdict, Instance):
-        if view.ended:
-            return Refusal(Reason.NOT_RUNNING, f"{view.name} has ended")
-        if view.leaving is not None and now < view.leaving.until:
-            return replace(view.verdict, readiness=Readiness.DRAINING)
+        match standing(view, now):
+            case Standing.ENDED:
+                return ended(view)
+            case Standing.DRAINING:
+                return replace(view.verdict, readiness=Readiness.DRAINING)
     return view.verdict
 
 
-def next_look(view: View, now: float) -> float | None:
+def next_look(view: View[V], now: float) -> float | None:
     """Seconds until `wanted` may change by time alone; None if it will not."""
     return max(0.0, view.leaving.until - now) if view.leaving is not None and now < view.leaving.until else None
 

@@ -18,6 +18,7 @@ from registrar.reconcile import (
     GRACE,
     Action,
     Do,
+    Verdict,
     View,
     concerns,
     hear,
@@ -45,11 +46,11 @@ def kill(number: object, **more: Any) -> ContainerEvent:
     return event("kill", signal=str(number), **more)
 
 
-def running(**more: Any) -> View:
+def running(**more: Any) -> View[Verdict]:
     return see(View(), container(binding(), **more), WISH, HOST)
 
 
-def reason(view: View, now: float = NOW) -> Reason | None:
+def reason(view: View[Verdict], now: float = NOW) -> Reason | None:
     want = wanted(view, now)
     return want.reason if isinstance(want, Refusal) else None
 
@@ -274,7 +275,8 @@ def _rfc3339(seconds: int) -> str:
 @settings(max_examples=400, deadline=None)
 @given(steps)
 def test_one_record_and_correct_whatever_the_order_of_events(history: list[Any]) -> None:
-    truth, view, held, now = Truth(), View(), None, NOW
+    view: View[Verdict] = View()
+    truth, held, now = Truth(), None, NOW
     for what in history:
         if what == "inspect":
             view = see(view, truth.inspected(), WISH, HOST)
