@@ -1,4 +1,4 @@
-# The four programs as images: docker build --target registrar|simple-amb|dynproxy|ambctl .
+# The programs as images: docker build --target registrar|simple-amb|ambassador|dynproxy|ambctl .
 # Plain Dockerfile syntax only, so that the classic builder (Docker 20.10) and BuildKit both take it. The layers of
 # Python and of the dependencies are shared: three of the images differ by a few megabytes at most.
 
@@ -37,15 +37,19 @@ COPY scripts/healthcheck.py .
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash .
 
 # ---- simple-amb: the standard library is all it needs --------------------------------------------------------------
-FROM python AS simple-amb
+# Twice: as `ambassador` it exposes nothing, because its ports are those of its links or of `--expose`, and whoever is
+# linked to it shall be told of these alone.
+FROM python AS ambassador
 COPY --from=source /opt/ambassadors/ambcore ambcore
 COPY --from=source /opt/ambassadors/ambnet ambnet
 COPY --from=source /opt/ambassadors/simple_amb simple_amb
 USER ambassador
-# `--link NAME:etcd` gives the linked container ETCD_PORT_10000_TCP only for a port that is exposed.
-EXPOSE 10000
 # No HEALTHCHECK: a probe would open connections to the target, and would tell about the target, not about us.
 ENTRYPOINT ["python3", "-m", "simple_amb"]
+
+FROM ambassador AS simple-amb
+# `--link NAME:etcd` gives the linked container ETCD_PORT_10000_TCP only for a port that is exposed.
+EXPOSE 10000
 
 # ---- what the other three share ------------------------------------------------------------------------------------
 FROM python AS libraries

@@ -1,4 +1,4 @@
-"""`simple-amb HOST:PORT`."""
+"""`simple-amb [HOST:PORT…]`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def main() -> int:
     """Run simple-amb with the process's arguments; returns its exit code."""
 
     def start() -> int:
-        settings = read()
+        settings, wiring = read()
         start_logging(settings.log_level)
         try:
-            return forward(settings)
+            return forward(settings, wiring)
         finally:
             logging.shutdown()
 

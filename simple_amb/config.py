@@ -1,49 +1,60 @@
-"""simple-amb's settings: `simple-amb HOST:PORT [HOST:PORT…]`."""
+"""simple-amb's settings: `simple-amb HOST:PORT [HOST:PORT…]`, or without arguments what the environment says."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ambcore.errors import ConfigError
-from ambcore.model import parse_ip, parse_port, split_host_port
+from ambcore.model import join_host_port, parse_ip, parse_port, split_host_port
 from ambnet.log import LogOptions
 from ambnet.options import option, positionals, read_settings, seconds
 from ambnet.relay.options import RelayOptions
+from simple_amb.wiring import Wiring, from_arguments, from_environment
 
 PROG = "simple-amb"
-DESCRIPTION = "Static ambassador: forwards a port to HOST:PORT, or to the first of several that answers."
+DESCRIPTION = (
+    "Static ambassador: forwards port 10000 to HOST:PORT, or to the first of several that answers. "
+    "Without arguments, forwards each port that the environment names, as in REDIS_PORT_6379_TCP=tcp://HOST:PORT."
+)
+PORT = 10000  # where it listens if only a target is said
 
-Listen = tuple[str | None, int]
-Target = tuple[str, int]
+
+class Listen(NamedTuple):
+    """Where to listen: an IP address, None for all, and a port, None if it was not said."""
+
+    host: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return join_host_port(self.host or "*", self.port or PORT)
 
 
 def parse_listen(text: str) -> Listen:
-    """`PORT` for all addresses, `ADDR:PORT` or `[V6]:PORT` for one; raises ValueError."""
+    """`PORT`, `ADDR`, `ADDR:PORT`, with brackets around an IPv6 address; raises ValueError."""
+    if text.isdigit():
+        return Listen(port=parse_port(text))
+    if text.startswith("[") and text.endswith("]"):
+        return Listen(str(parse_ip(text[1:-1])))
     if ":" not in text:
-        return None, parse_port(text)
+        return Listen(str(parse_ip(text)))
     host, port = split_host_port(text)
-    return str(parse_ip(host)), port
-
-
-def parse_targets(texts: Sequence[str]) -> tuple[Target, ...]:
-    """The targets in order, names left unresolved; raises ConfigError."""
-    try:
-        return tuple(split_host_port(text) for text in texts)
-    except ValueError as error:
-        raise ConfigError("HOST:PORT", str(error)) from error
+    return Listen(str(parse_ip(host)), port)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RelayOptions, LogOptions):
     """Everything an operator can choose; durations in seconds."""
 
-    hosts: tuple[str, ...] = positionals("HOST:PORT", help="where to forward to; the next is asked if one fails")
+    hosts: tuple[str, ...] = positionals(
+        "HOST:PORT", help="where to forward to; the next is asked if one fails", required=False
+    )
     listen: Listen = option(
         "--listen",
-        default=(None, 10000),
-        help="port, or address and port, to listen on",
+        default=Listen(),
+        help="where to listen; an address alone if the environment names the ports",
         parse=parse_listen,
         env=["AMB_LISTEN"],
         metavar="[ADDR:]PORT",
@@ -57,14 +68,17 @@ class Settings(RelayOptions, LogOptions):
         metavar="SECONDS",
     )
 
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """Where to forward to, in order; raises ConfigError."""
-        return parse_targets(self.hosts)
+    def wiring(self, environ: Mapping[str, str]) -> Wiring:
+        """What to forward: the arguments decide, without any the environment. Raises ConfigError."""
+        if self.hosts:
+            return from_arguments(self.hosts, self.listen.port or PORT)
+        wiring = from_environment(environ)
+        if self.listen.port is not None:
+            raise ConfigError("--listen", "the environment names the ports, so it takes an address alone")
+        return wiring
 
 
-def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of this run; raises ConfigError naming the option that is wrong."""
+def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Settings, Wiring]:
+    """The settings of this run and what it forwards; raises ConfigError naming the option or variable that is wrong."""
     settings = read_settings(Settings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ)
-    parse_targets(settings.hosts)
-    return settings
+    return settings, settings.wiring(environ)

@@ -6,30 +6,45 @@ import logging
 import signal
 import socket
 
-from ambcore.model import join_host_port
+from ambcore.model import Protocol, join_host_port
 from ambnet.notify import notify, watchdog_interval
 from ambnet.relay.limits import calm_collector, raise_file_limit
 from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
 from ambnet.relay.relay import Relay
-from ambnet.relay.sockets import open_listeners
+from ambnet.relay.sockets import open_datagrams, open_listeners
 from simple_amb.config import Settings
 from simple_amb.targets import Targets
+from simple_amb.wiring import Forward, Wiring
 
 log = logging.getLogger("simple-amb")
+
+OPEN = {Protocol.TCP: open_listeners, Protocol.UDP: open_datagrams}
+Served = list[tuple[Forward, list[socket.socket]]]  # each forward with its sockets
 
 
 class Forwarder:
     """One process, one loop, one relay. `exit_code` is what its life came to."""
 
-    def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
+    def __init__(self, settings: Settings, served: Served) -> None:
         self.settings = settings
         self.exit_code = 0
+        self.stopping = False
         self.loop = Loop()
         self.relay = Relay(self.loop, settings.limits, raise_file_limit(), self._on_broken)
-        route = Targets(self.relay, settings.targets)
-        for listener in listeners:
-            self.relay.listen(listener, route)
+        for forward, sockets in served:
+            self._serve(forward, sockets)
+
+    def _serve(self, forward: Forward, sockets: list[socket.socket]) -> None:
+        route = Targets(self.relay, forward.targets, name=f"port {forward}")
+        for sock in sockets:
+            if forward.protocol is Protocol.UDP:
+                idle = self.settings.udp_idle.of(str(forward.port))
+                self.relay.datagrams.serve(sock, route, idle, self.settings.send_proxy)
+            else:
+                self.relay.listen(sock, route)
+        if forward.protocol is Protocol.UDP:
+            route.prepare()  # a datagram does not wait for the look-up of a name, so let that be done when it comes
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT and the last connection; returns the exit code."""
@@ -46,17 +61,18 @@ class Forwarder:
 
     def _stop(self) -> None:
         """Finish what is open; asked again, leave at once."""
-        if not self.relay.listeners:
+        if self.stopping:
             log.warning("asked again: leaving at once")
             self.exit_code = 1
             self.loop.stop()
             return
+        self.stopping = True
         log.info("stopping: %d connections open", self.relay.connections)
         notify("STOPPING=1")
         self.relay.drain(self.settings.drain, self.loop.stop)
 
     def _on_broken(self, _listener: Listener, _error: OSError) -> None:
-        """Without its port it is of no use: the service manager starts another."""
+        """Without one of its ports it is of no use: the service manager starts another."""
         self.exit_code = 1
         self.loop.stop()
 
@@ -67,15 +83,19 @@ class Forwarder:
             self.loop.call_later(interval, self._watchdog)
 
 
-def forward(settings: Settings) -> int:
+def forward(settings: Settings, wiring: Wiring) -> int:
     """The whole life; returns the exit code."""
-    host, port = settings.listen
-    where = join_host_port(host or "*", port)
-    try:
-        listeners = open_listeners(host, port)
-    except OSError as error:
-        log.error("cannot listen on %s: %s", where, error.strerror)  # noqa: TRY400 - one line says it all
-        return 1
+    for warning in wiring.warnings:
+        log.warning("%s", warning)
+    host = settings.listen.host
+    served: Served = []
+    for each in wiring.forwards:
+        where = join_host_port(host or "*", each.port) + ("/udp" if each.protocol is Protocol.UDP else "")
+        try:
+            served.append((each, OPEN[each.protocol](host, each.port)))
+        except OSError as error:
+            log.error("cannot listen on %s: %s", where, error.strerror)  # noqa: TRY400 - one line says it all
+            return 1
+        log.info("forwarding %s to %s", where, ", then ".join(join_host_port(*target) for target in each.targets))
     calm_collector()
-    log.info("forwarding %s to %s", where, ", then ".join(settings.hosts))
-    return Forwarder(settings, listeners).run()
+    return Forwarder(settings, served).run()

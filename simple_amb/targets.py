@@ -13,7 +13,7 @@ from ambcore.model import join_host_port
 from ambnet.relay.relay import Relay
 from ambnet.relay.route import Route
 from ambnet.relay.upstream import Endpoint
-from simple_amb.config import Target
+from simple_amb.wiring import Target
 
 log = logging.getLogger("targets")
 
@@ -45,8 +45,10 @@ class Targets(Route):
 
     __slots__ = ("_asked_at", "_asking", "_failed", "_known", "_look_up", "_names", "_relay", "_targets")
 
-    def __init__(self, relay: Relay, targets: Sequence[Target], lookup: Lookup = look_up) -> None:
-        super().__init__("targets")
+    def __init__(
+        self, relay: Relay, targets: Sequence[Target], lookup: Lookup = look_up, name: str = "targets"
+    ) -> None:
+        super().__init__(name)
         self._relay = relay
         self._targets = tuple(targets)
         self._look_up = lookup

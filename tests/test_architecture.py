@@ -13,7 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("registrar", "dynproxy", "simple_amb", "ambctl")
 LAYERS = {"ambcore": 0, "ambnet": 1} | dict.fromkeys(PROGRAMS, 2)
-PURE = ("registrar/extract.py", "registrar/reconcile.py", "ambctl/render.py", "ambctl/view.py")
+PURE = (
+    "registrar/extract.py",
+    "registrar/reconcile.py",
+    "ambctl/render.py",
+    "ambctl/view.py",
+    "simple_amb/wiring.py",
+)
 
 # What the core may use of the standard library: values and calculations. No clock, no chance, no I/O, no waiting.
 CALCULATION = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_port
+from tests.support.programs import _clean_environment
 from tests.support.relay_peers import Address, close_all
 from tests.support.waiting import eventually
 
@@ -19,15 +19,17 @@ ROOT = Path(__file__).parents[2]
 
 
 class Ambassador:
-    """A running simple-amb on a port of 127.0.0.1."""
+    """A running simple-amb on a port of 127.0.0.1, or without arguments on those that the environment names."""
 
     def __init__(self, arguments: tuple[str, ...], log: Path, environment: dict[str, str]) -> None:
         self.address: Address = ("127.0.0.1", free_port())
         self._log = log
-        command = [sys.executable, "-m", "simple_amb", "--listen", f"127.0.0.1:{self.address[1]}", *arguments]
+        listen = f"127.0.0.1:{self.address[1]}" if arguments else "127.0.0.1"
+        command = [sys.executable, "-m", "simple_amb", "--listen", listen, *arguments]
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr, cwd=ROOT, env=os.environ | environment)
-        eventually(lambda: "forwarding" in self.log, what=self.log)
+            self.process = subprocess.Popen(command, stderr=stderr, cwd=ROOT, env=_clean_environment() | environment)
+        ways = 1 if arguments else len(environment)
+        eventually(lambda: self.log.count("forwarding") == ways, what=self.log)
 
     @property
     def log(self) -> str:

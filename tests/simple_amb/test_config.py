@@ -5,17 +5,23 @@ from __future__ import annotations
 import pytest
 
 from ambcore.errors import ConfigError
+from ambcore.model import Protocol
 from simple_amb.config import Settings, read
+from simple_amb.wiring import Forward
 
 
 def read_with(*argv: str, **environ: str) -> Settings:
-    return read(argv, environ)
+    return read(argv, environ)[0]
+
+
+def forwards(*argv: str, **environ: str) -> tuple[Forward, ...]:
+    return read(argv, environ)[1].forwards
 
 
 def test_one_argument_is_all_it_needs() -> None:
     settings = read_with("core-01.example:4001")
-    assert settings.targets == (("core-01.example", 4001),)
-    assert settings.listen == (None, 10000)
+    assert forwards("core-01.example:4001") == (Forward(10000, Protocol.TCP, (("core-01.example", 4001),)),)
+    assert settings.listen.host is None
     assert (settings.drain, settings.limits.connect_timeout) == (5.0, 3.0)
     assert (settings.limits.idle_timeout, settings.limits.half_open_timeout) == (3600.0, 30.0)
 
@@ -27,11 +33,25 @@ def test_one_argument_is_all_it_needs() -> None:
         ("127.0.0.1:2379", ("127.0.0.1", 2379)),
         ("[::1]:2379", ("::1", 2379)),
         ("10.0.0.1:1", ("10.0.0.1", 1)),
+        ("10.0.0.1", ("10.0.0.1", 10000)),
+        ("[::1]", ("::1", 10000)),
     ],
 )
-def test_listen_takes_a_port_or_an_address_and_a_port(text: str, listen: tuple[str | None, int]) -> None:
-    assert read_with("a:1", "--listen", text).listen == listen
-    assert read_with("a:1", AMB_LISTEN=text).listen == listen
+def test_listen_takes_a_port_an_address_or_both(text: str, listen: tuple[str | None, int]) -> None:
+    for argv, environ in ((["--listen", text], {}), ([], {"AMB_LISTEN": text})):
+        settings, wiring = read(["a:1", *argv], environ)
+        assert (settings.listen.host, wiring.forwards[0].port) == listen
+
+
+def test_without_arguments_the_environment_names_the_ports_and_listen_an_address() -> None:
+    variables = {"A_PORT_80_TCP": "tcp://a:1", "B_PORT_81_TCP": "tcp://b:2"}
+    settings, wiring = read(["--listen", "[::1]"], variables)
+    assert settings.listen == ("::1", None)
+    assert [(forward.port, forward.targets) for forward in wiring.forwards] == [(80, (("a", 1),)), (81, (("b", 2),))]
+
+
+def test_with_arguments_the_environment_is_not_read() -> None:
+    assert forwards("a:1", A_PORT_80_TCP="nonsense") == forwards("a:1")
 
 
 def test_the_command_line_beats_the_environment() -> None:
@@ -40,7 +60,8 @@ def test_the_command_line_beats_the_environment() -> None:
 
 
 def test_targets_keep_their_order_and_may_be_v6() -> None:
-    assert read_with("b:2", "[2001:db8::1]:1", "a:3").targets == (("b", 2), ("2001:db8::1", 1), ("a", 3))
+    (forward,) = forwards("b:2", "[2001:db8::1]:1", "a:3")
+    assert forward.targets == (("b", 2), ("2001:db8::1", 1), ("a", 3))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +76,7 @@ def test_targets_keep_their_order_and_may_be_v6() -> None:
         (["::1:80"], "HOST:PORT"),
         (["a:1", "--listen", "x"], "--listen"),
         (["a:1", "--listen", "localhost:80"], "--listen"),
+        (["a:1", "--listen", "::1"], "--listen"),
         (["a:1", "--drain", "-1"], "--drain"),
         (["a:1", "--max-connections", "0"], "--max-connections"),
         (["a:1", "--log-level", "loud"], "--log-level"),
@@ -64,3 +86,10 @@ def test_what_cannot_be_used_is_named(argv: list[str], option: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(argv, {})
     assert caught.value.option == option
+
+
+@pytest.mark.parametrize("listen", ["80", "127.0.0.1:80"])
+def test_a_port_to_listen_on_beside_ports_from_the_environment_is_refused(listen: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(["--listen", listen], {"A_PORT_80_TCP": "tcp://a:1"})
+    assert caught.value.option == "--listen"

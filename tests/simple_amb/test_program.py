@@ -14,7 +14,10 @@ import pytest
 
 from ambnet.relay.sockets import open_listeners
 from tests.simple_amb.conftest import ROOT, Ambassador, Start
+from tests.support.ports import free_port
+from tests.support.programs import _clean_environment
 from tests.support.relay_peers import (
+    Address,
     Greeter,
     Instance,
     ask,
@@ -46,6 +49,69 @@ def test_bytes_pass_both_ways(start: Start) -> None:
 def test_a_name_is_a_target(start: Start) -> None:
     with Greeter("named") as target:
         assert ask(start(f"localhost:{target.address[1]}").address) == "named"
+
+
+def test_without_arguments_each_port_of_the_environment_leads_to_its_target(start: Start) -> None:
+    with Greeter("one") as one, Greeter("two") as two:
+        ports = free_port(), free_port()
+        variables = {
+            f"ONE_PORT_{ports[0]}_TCP": f"tcp://{text(one.address)}",
+            f"TWO_PORT_{ports[1]}_TCP": f"tcp://localhost:{two.address[1]}",
+        }
+        amb = start(**variables)
+        assert [ask(("127.0.0.1", port)) for port in (*ports, *ports)] == ["one", "two", "one", "two"]
+        amb.process.terminate()
+        assert amb.process.wait(5) == 0
+
+
+def test_one_dead_target_is_no_matter_of_the_others(start: Start) -> None:
+    with Greeter("alive") as alive:
+        ports = free_port(), free_port()
+        start(
+            **{
+                f"DEAD_PORT_{ports[0]}_TCP": f"tcp://{text(refusing())}",
+                f"ALIVE_PORT_{ports[1]}_TCP": f"tcp://{text(alive.address)}",
+            }
+        )
+        waiting = connect(("127.0.0.1", ports[0]))
+        assert ask(("127.0.0.1", ports[1])) == "alive"
+        assert was_reset(waiting, timeout=5.0)
+
+
+def test_datagrams_go_to_their_target_and_back_beside_tcp_on_the_same_port(start: Start) -> None:
+    with Greeter("by tcp") as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
+        target.bind(("127.0.0.1", 0))
+        port = free_port()
+        start(
+            **{
+                f"DNS_PORT_{port}_UDP": f"udp://localhost:{target.getsockname()[1]}",
+                f"DNS_PORT_{port}_TCP": f"tcp://{text(stream.address)}",
+            }
+        )
+        target.settimeout(0.5)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", port))
+            client.settimeout(10)
+            question, sender = eventually(lambda: asked(client, target), 10)
+            target.sendto(question[::-1], sender)
+            assert client.recv(100) == b"noitseuq"
+        assert ask(("127.0.0.1", port)) == "by tcp"
+
+
+def asked(client: socket.socket, target: socket.socket) -> tuple[bytes, Address]:
+    """A datagram that arrived; until the target's name was looked up they are lost."""
+    client.send(b"question")
+    try:
+        return target.recvfrom(100)
+    except TimeoutError as error:
+        raise AssertionError("no datagram arrived") from error
+
+
+def test_one_that_forwards_datagrams_alone_ends_as_any_other(start: Start) -> None:
+    amb = start(**{f"DNS_PORT_{free_port()}_UDP": "udp://127.0.0.1:9"})
+    amb.process.terminate()
+    assert amb.process.wait(5) == 0
+    assert "asked again" not in amb.log
 
 
 def test_the_first_target_that_answers_is_taken(start: Start) -> None:
@@ -154,6 +220,12 @@ def test_bad_arguments_exit_2_with_one_line_naming_the_option(arguments: list[st
     assert done.stderr.count("\n") == 1
 
 
+def test_a_variable_that_cannot_be_read_exits_2_with_one_line_naming_it() -> None:
+    done = run(REDIS_PORT_6379_TCP="192.168.1.52:6379")
+    assert done.returncode == 2
+    assert done.stderr == "simple-amb: REDIS_PORT_6379_TCP: expected tcp://HOST:PORT, not '192.168.1.52:6379'\n"
+
+
 def test_a_port_in_use_exits_1_with_one_line() -> None:
     with Instance() as taken:
         done = run("127.0.0.1:1", "--listen", text(taken.address))
@@ -169,9 +241,17 @@ def test_nothing_heavy_is_loaded() -> None:
     assert not {"asyncio", "grpc", "aiohttp", "docker", "hashlib", "json", "ssl"} & set(done.stdout.split())
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "simple_amb", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=10, check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=10,
+        check=False,
+        env=_clean_environment() | environment,
+    )
 
 
 def refused(amb: Ambassador) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("simple-amb", "registrar", "dynproxy", "ambctl")
+SMALL = ("simple-amb", "ambassador")  # without dependencies
+PROGRAMS = (*SMALL, "registrar", "dynproxy", "ambctl")
 
 
 def image(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.waiting import eventually
-from tests.system.containers import PROGRAMS, ROOT, address, container, docker, image, logs
+from tests.system.containers import PROGRAMS, ROOT, SMALL, address, container, docker, image, logs
 
 pytestmark = [pytest.mark.docker, pytest.mark.system]
 
@@ -34,6 +34,7 @@ def _config(name: str, field: str) -> str:
     ("name", "option", "arguments"),
     [
         ("simple-amb", "--listen", ["--listen", "port", "127.0.0.1:1"]),
+        ("ambassador", "HOST:PORT", []),
         ("registrar", "--ttl", ["--ttl", "soon", "redis-demo.service", "6379", "redis-A"]),
         ("dynproxy", "--workers", ["--workers", "many", "redis-A", "6379"]),
         ("ambctl", "--no-such-option", ["--no-such-option", "ls"]),
@@ -48,7 +49,7 @@ def test_arguments_reach_the_program_and_a_bad_one_exits_2(name: str, option: st
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("name", "user"), [("simple-amb", '"ambassador"'), ("ambctl", '"ambassador"')])
+@pytest.mark.parametrize(("name", "user"), [(name, '"ambassador"') for name in (*SMALL, "ambctl")])
 def test_what_needs_no_right_is_not_root(name: str, user: str) -> None:
     assert _config(name, "User") == user
 
@@ -67,19 +68,21 @@ def test_simple_amb_exposes_its_port_so_that_a_link_names_it() -> None:
     assert _config("simple-amb", "ExposedPorts") == '{"10000/tcp":{}}'
 
 
-@pytest.mark.parametrize("module", ["grpc", "aiohttp", "docker", "aetcd", "prometheus_client"])
-def test_simple_amb_carries_none_of_the_dependencies(module: str) -> None:
-    found = docker(
-        *("run", "--rm", "--entrypoint", "python3", image("simple-amb"), "-c"),
-        f"import importlib.util; print(importlib.util.find_spec({module!r}))",
-    )
-    assert found == "None"
+def test_ambassador_exposes_nothing_so_that_a_link_names_its_forwards_alone() -> None:
+    assert _config("ambassador", "ExposedPorts") == "null"
 
 
-@pytest.mark.parametrize(("name", "limit"), [("simple-amb", 115), *((name, 160) for name in PROGRAMS[1:])])
-def test_the_image_is_small(name: str, limit: int) -> None:
+@pytest.mark.parametrize("name", SMALL)
+def test_the_small_ones_carry_none_of_the_dependencies(name: str) -> None:
+    ask = "import sys, importlib.util as util; print([name for name in sys.argv[1:] if util.find_spec(name)])"
+    modules = ("ambnet", "grpc", "aiohttp", "docker", "aetcd", "prometheus_client")
+    assert docker("run", "--rm", "--entrypoint", "python3", image(name), "-c", ask, *modules) == "['ambnet']"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_image_is_small(name: str) -> None:
     """In MB; Debian's base is 78 of them, Python 28, gRPC and the other dependencies 40, nft and iptables 5."""
-    assert int(docker("inspect", "--format", "{{.Size}}", image(name))) / 1e6 < limit
+    assert int(docker("inspect", "--format", "{{.Size}}", image(name))) / 1e6 < (115 if name in SMALL else 160)
 
 
 @pytest.fixture(scope="module")
