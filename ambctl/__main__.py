@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from ambcore.errors import RegistryError
+from ambcore.errors import DockerError, RegistryError
 from ambcore.text import visible
 from ambctl.commands import complain, perform
 from ambctl.config import PROG, read
@@ -18,8 +18,8 @@ from ambnet.options import exit_on_config_error
 def main() -> int:
     """Run ambctl with the process's arguments; returns its exit code.
 
-    0 done; 1 etcd cannot be asked, or what was asked for does not exist; 2 wrong arguments; 130 interrupted; 141
-    nobody reads the output any more.
+    0 done; 1 etcd or Docker cannot be asked, or what was asked for does not exist; 2 wrong arguments; 130 interrupted;
+    141 nobody reads the output any more.
     """
     return exit_on_config_error(PROG, _main)
 
@@ -31,6 +31,9 @@ def _main() -> int:
         return asyncio.run(perform(settings))
     except RegistryError as error:
         complain(f"etcd: {visible(str(error))}")
+        return 1
+    except DockerError as error:
+        complain(visible(str(error)))
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -14,14 +14,17 @@ from ambcore.errors import RecordError, RegistryUnavailableError
 from ambcore.history import KeyValue, Message
 from ambcore.schema import decode_record, service_prefix
 from ambctl import render
-from ambctl.config import PROG, Common, Ls, Put, Rm, Show, Watch
+from ambctl.config import PROG, Common, Env, Ls, Put, Rm, Show, Watch
+from ambctl.env import env
 from ambctl.view import View, entries
 from ambnet.etcd import Etcd
 from ambnet.watch import PrefixWatch
 
 
 async def perform(settings: Common) -> int:
-    """Do what was asked; returns the exit code. Raises RegistryError and ConfigError."""
+    """Do what was asked; returns the exit code. Raises RegistryError, DockerError and ConfigError."""
+    if isinstance(settings, Env):
+        return await env(settings)
     async with Etcd(settings.etcd_config()) as etcd:
         return await COMMANDS[type(settings)](settings, etcd)
 

@@ -9,15 +9,29 @@ from dataclasses import dataclass
 from ambcore.admission import Admission, IPNetwork, parse_networks
 from ambcore.errors import ConfigError, RecordError
 from ambcore.history import KeyValue
-from ambcore.model import MAX_INSTANCE, MAX_SERVICE, MAX_WEIGHT, Address, Instance, Readiness, check_name
+from ambcore.links import Link, parse_links, variables
+from ambcore.model import (
+    MAX_INSTANCE,
+    MAX_SERVICE,
+    MAX_WEIGHT,
+    Address,
+    Instance,
+    IPAddress,
+    Readiness,
+    check_name,
+    parse_ip,
+)
 from ambcore.schema import encode_record, record_key
 from ambcore.table import Reader
+from ambnet.docker_options import DEFAULT_URL, parse_docker_url
 from ambnet.etcd.options import EtcdOptions
 from ambnet.log import log_option
-from ambnet.options import count, option, positional, read_command, seconds, switch
+from ambnet.options import count, option, positional, positionals, read_command, seconds, switch
 
 PROG = "ambctl"
-DESCRIPTION = "Look at the records in etcd, watch them, write and remove one."
+DESCRIPTION = "Look at the records in etcd, watch them, write and remove one; print a container's link variables."
+
+DEFAULT_NETWORK = "bridge"  # of a container that names none
 
 
 def _service(text: str) -> str:
@@ -131,7 +145,42 @@ class Rm(Common):
         return os.fsencode(record_key(self.service, self.instance, self.prefix))
 
 
-VERBS: Mapping[str, type[Common]] = {"ls": Ls, "show": Show, "watch": Watch, "put": Put, "rm": Rm}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env(Common):
+    """print link variables for docker run --env-file, as in: ambctl env redis-A:6379 db=pg:5432 > links.env"""
+
+    wishes: tuple[str, ...] = positionals("[NAME=]SERVICE:PORT", help="a service; NAME is another for its variables")
+    address: IPAddress | None = option(
+        "--address",
+        default=None,
+        help="where dynproxy listens for the container; default: the gateway of its network",
+        parse=parse_ip,
+        metavar="ADDR",
+    )
+    network: str = option(
+        "--network", default=DEFAULT_NETWORK, help="the network of the container, as in docker run", metavar="NAME"
+    )
+    docker: str = option(
+        "--docker",
+        default=DEFAULT_URL,
+        help="the Docker daemon that is asked for the gateway",
+        parse=parse_docker_url,
+        env=["DOCKER_HOST"],
+        metavar="URL",
+    )
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """What was asked for; raises ConfigError."""
+        try:
+            links = parse_links(",".join(self.wishes))
+            variables(links, "0.0.0.0")  # noqa: S104 - any address will do: it shows whether names clash
+        except ValueError as error:
+            raise ConfigError("SERVICE:PORT", str(error)) from error
+        return links
+
+
+VERBS: Mapping[str, type[Common]] = {"ls": Ls, "show": Show, "watch": Watch, "put": Put, "rm": Rm, "env": Env}
 
 
 def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Common:
@@ -139,4 +188,6 @@ def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     settings = read_command(VERBS, Common, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ)
     if isinstance(settings, Put):
         _ = settings.record
+    if isinstance(settings, Env):
+        _ = settings.links
     return settings

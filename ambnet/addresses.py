@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import socket
+import struct
 import sys
 from pathlib import Path
 
 from ambcore.model import IPAddress, parse_ip
 
+SIOCGIFADDR = 0x8915  # include/uapi/linux/sockios.h
 RTF_GATEWAY = 0x0002  # of a route that leads through another (include/uapi/linux/route.h)
 DISCARD = 9  # any port does: connecting a datagram socket sends nothing
 
@@ -48,6 +51,14 @@ def source_address_towards(host: str, port: int = DISCARD) -> IPAddress | None:
         with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
             probe.connect(address)
             return parse_ip(probe.getsockname()[0])
+    return None
+
+
+def interface_address(name: str) -> IPAddress | None:
+    """The first IPv4 address of a network interface of ours; None without one (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("16s240x", name.encode()[:15]))
+        return ipaddress.IPv4Address(answer[20:24])
     return None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ambcore.errors import ConfigError
-from ambctl.config import Ls, Put, Rm, Show, Watch, read
+from ambcore.links import Link
+from ambctl.config import Env, Ls, Put, Rm, Show, Watch, read
 
 
 def record(*argv: str) -> tuple[bytes, bytes]:
@@ -51,6 +52,12 @@ def test_a_record_is_written_as_docs_keys_says() -> None:
         (["put", "a", "b", "10.1.2.3:80", "--instances-in", "10.2.0.0/16"], "HOST:PORT"),
         (["--timeout", "soon", "ls"], "--timeout"),
         (["ls", "--prefix", "/"], "--prefix"),
+        (["env"], "[NAME=]SERVICE:PORT"),
+        (["env", "redis-A"], "SERVICE:PORT"),
+        (["env", "a:80", "b:80"], "SERVICE:PORT"),
+        (["env", "redis-A:1", "redis_A:2"], "SERVICE:PORT"),
+        (["env", "a:80", "--address", "here"], "--address"),
+        (["env", "a:80", "--docker", "here"], "--docker"),
     ],
 )
 def test_what_is_wrong_is_named(argv: list[str], option: str) -> None:
@@ -68,3 +75,10 @@ def test_what_should_not_be_there_can_be_removed() -> None:
     settings = read(["rm", "a b", "\x1b[2J\udcff"], {})
     assert isinstance(settings, Rm)
     assert settings.key == b"/services/a b/\x1b[2J\xff"
+
+
+def test_links_are_arguments_or_a_label() -> None:
+    for argv in (["redis-A:6379", "db=pg:5432"], ["redis-A:6379,db=pg:5432"]):
+        settings = read(["env", *argv], {})
+        assert isinstance(settings, Env)
+        assert settings.links == (Link("redis-A", 6379), Link("pg", 5432, alias="db"))
