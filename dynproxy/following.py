@@ -83,7 +83,7 @@ class Following:
     async def aclose(self) -> None:
         """End following all of them; the plane keeps what it was told."""
         await cancel(*self._tasks.values())
-        if not self._failed.cancel():
+        if not self._failed.cancel() and not self._failed.cancelled():
             self._failed.exception()  # seen
 
     def _ended(self, task: asyncio.Task[None]) -> None:
