@@ -43,6 +43,11 @@ class Standing:
     port: int
     host: str | None = None
 
+    def covers(self, host: str, port: int) -> bool:
+        """Whether it listens there."""
+        every = {None: True, "::": True, "0.0.0.0": ":" not in host}  # noqa: S104 - all addresses, as one may say it
+        return port == self.port and every.get(self.host, host == self.host)
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -162,7 +167,7 @@ def _place(
 ) -> str | None:
     """Add one link at one address; says why not."""
     place = host, link.port, link.protocol
-    front = next((each for each in standing if each.port == link.port and each.host in (None, host)), None)
+    front = next((each for each in standing if each.covers(host, link.port)), None)
     listener = listeners.get(place)
     if listener is None:
         if len(listeners) >= MAX_LISTENERS:

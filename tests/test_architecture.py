@@ -18,6 +18,7 @@ PURE = (
     "registrar/reconcile.py",
     "ambctl/render.py",
     "ambctl/view.py",
+    "dynproxy/consumers.py",
     "simple_amb/wiring.py",
 )
 

@@ -138,7 +138,7 @@ def test_of_two_services_at_one_place_the_older_containers_wins() -> None:
         assert plan.refused == (Refusal("new", "b:1", "172.17.0.1:1 is where a is, for old, which is older"),)
 
 
-@pytest.mark.parametrize("host", [None, "172.17.0.1"])
+@pytest.mark.parametrize("host", [None, "172.17.0.1", "0.0.0.0", "::"])  # noqa: S104
 def test_a_front_of_the_command_line_stays_and_serves_its_own_service(host: str | None) -> None:
     plan = wanted([consumer("web", "a:1,c:2"), consumer("x", "b:1")], NETWORKS, LOCAL, [Standing("a", 1, host)])
     assert plan.listeners == {
@@ -148,8 +148,9 @@ def test_a_front_of_the_command_line_stays_and_serves_its_own_service(host: str 
     assert plan.refused == (Refusal("x", "b:1", "172.17.0.1:1 is where a is, for the command line"),)
 
 
-def test_a_front_elsewhere_is_in_nobodys_way() -> None:
-    plan = wanted([consumer("web", "b:1")], NETWORKS, LOCAL, [Standing("a", 1, "127.0.0.1")])
+@pytest.mark.parametrize("front", [Standing("a", 1, "127.0.0.1"), Standing("a", 2)])
+def test_a_front_elsewhere_is_in_nobodys_way(front: Standing) -> None:
+    plan = wanted([consumer("web", "b:1")], NETWORKS, LOCAL, [front])
     assert plan.listeners == {at("172.17.0.1", 1): Listener("b", ("web",))}
 
 

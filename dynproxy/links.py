@@ -1,0 +1,214 @@
+"""`--links`: listeners for the services that this host's containers ask for by a label, as long as one asks.
+
+What containers there are is the inventory's to know; `consumers` decides what they want. Here it is made so: a listener
+is open from the creation of the first container that wants it to the removal of the last, its service followed as long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, MutableSet
+from typing import Any
+
+from ambcore.backoff import backoff
+from ambcore.errors import ConfigError, DockerError
+from ambcore.model import Address, join_host_port
+from ambcore.networks import parse_network
+from ambnet.addresses import local_addresses
+from ambnet.daemon import background
+from ambnet.dockerd import Engine
+from ambnet.inventory import Inventory
+from ambnet.saying import Saying
+from dynproxy.config import Front
+from dynproxy.consumers import Consumer, Place, Plan, Standing, consumer_of, wanted
+from dynproxy.following import Following
+from dynproxy.sources import Source
+
+log = logging.getLogger("links")
+
+# Seconds before what failed is tried again. The first is for a place whose former listener a worker is about to close.
+TRY_AGAIN = (0.2, 10.0)
+
+NOTHING = Plan({})
+
+
+class Links:
+    """Runs by `run`, while `engine` and `followed` are entered; an Observer of the inventory.
+
+    `source` makes the source of a service; `own` are the addresses at which no instance may be, ours, kept up to date;
+    `listen` is where the fronts of the command line are, None for everywhere.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        followed: Following,
+        source: Callable[[str], Source],
+        own: MutableSet[Address],
+        *,
+        listen: str | None = None,
+        resync: float = 30.0,
+    ) -> None:
+        self._engine = engine
+        self._followed = followed
+        self._source = source
+        self._own = own
+        self._standing = tuple(Standing(front.service, front.port, front.host or listen) for front in followed.fronts)
+        self._inventory = Inventory(engine, self, resync=resync)
+        self._consumers: dict[str, Consumer] = {}
+        self._changed = asyncio.Event()
+        self._plan = NOTHING
+        self._open: dict[Place, Front] = {}
+        self._failed: dict[Place, str] = {}
+        self._said: frozenset[str] = frozenset()
+        self._networks = Saying(log, "known")
+        self._delays = backoff(*TRY_AGAIN, random.random)
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def known(self) -> asyncio.Event:
+        """Set once every container was looked at."""
+        return self._inventory.known
+
+    async def run(self) -> None:
+        """Endless; ends by being cancelled."""
+        async with background(self._inventory.run):
+            # Which of two containers is older cannot be said before all are known.
+            await self._inventory.known.wait()
+            while True:
+                self._changed.clear()
+                await self._reconcile()
+                await self._changed.wait()
+
+    def heard(self, _event: object) -> None:
+        """Nothing yet: see Observer."""
+
+    def saw(self, container: str, inspected: Mapping[str, Any] | None) -> None:
+        """Note whether it is a consumer, and of what; see Observer."""
+        consumer = consumer_of(inspected) if inspected is not None else None
+        if consumer == self._consumers.get(container):
+            return
+        if consumer is None:
+            del self._consumers[container]
+        else:
+            self._consumers[container] = consumer
+        self._changed.set()
+
+    def listed(self, _containers: object) -> None:
+        """Time to look again at networks, and to try again what failed; see Observer."""
+        self._changed.set()
+
+    async def _reconcile(self) -> None:
+        """Close what nobody wants any more, open what is wanted and is not open yet."""
+        local = local_addresses()
+        try:
+            networks = [parse_network(raw, local) for raw in await self._ask_for_networks()]
+        except DockerError as error:
+            self._networks.say("unknown", logging.WARNING, "cannot ask for networks, links stay as they are: %s", error)
+            self._try_later()
+            return
+        self._networks.say("known", logging.INFO, "networks are known again")
+        self._plan = plan = wanted(self._consumers.values(), networks, local, self._standing)
+        mine = {place: listener for place, listener in plan.listeners.items() if not listener.standing}
+        for place, front in tuple(self._open.items()):
+            if place not in mine or mine[place].service != front.service:
+                await self._close(place)
+        self._failed = {place: why for place, why in self._failed.items() if place in mine}
+        for place, listener in mine.items():
+            if place not in self._open:
+                await self._try(place, listener.service)
+        if self._failed:
+            self._try_later()
+        else:
+            self._delays = backoff(*TRY_AGAIN, random.random)
+        self._say()
+
+    def _try_later(self) -> None:
+        """Reconcile again, a little later each time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(next(self._delays), self._changed.set)
+
+    async def _ask_for_networks(self) -> tuple[Mapping[str, Any], ...]:
+        """Nobody has to be asked where nobody wants anything."""
+        return await self._engine.networks() if self._consumers else ()
+
+    async def _try(self, place: Place, service: str) -> None:
+        """Open a listener, and follow its service if need be."""
+        host, port, protocol = place
+        front = Front(service, port, protocol, host)
+        try:
+            await self._followed.open(front)
+        except ConfigError as error:
+            self._failed[place] = str(error).removeprefix(f"{error.option}: ")
+            return
+        self._failed.pop(place, None)
+        self._open[place] = front
+        self._own.add(Address(host, port))
+        await self._read_anew(Address(host, port))
+        if service not in (source.service for source in self._followed.sources):
+            self._followed.follow(self._source(service))
+
+    async def _close(self, place: Place) -> None:
+        """Close a listener, and end following its service if it was the last."""
+        front = self._open.pop(place)
+        if front.service not in (other.service for other in self._followed.fronts if other != front):
+            await self._followed.unfollow(front.service)
+        await self._followed.close(front)
+        if place[:2] not in (other[:2] for other in self._open):
+            self._own.discard(Address(*place[:2]))
+
+    async def _read_anew(self, address: Address) -> None:
+        """A record of our new address was believed while it was nobody's or another's; now it would be a loop."""
+        for source in self._followed.sources:
+            if any(item.address == address for item in source.served or ()):
+                await self._followed.unfollow(source.service)
+                self._followed.follow(self._source(source.service))
+
+    def _say(self) -> None:
+        """Each line once, as long as it is true."""
+        troubles = frozenset(self._troubles())
+        for line in sorted(troubles - self._said):
+            log.warning("%s", line)
+        services = frozenset(self._lines())
+        for line in sorted(services - self._said):
+            log.info("%s", line)
+        self._said = troubles | services
+
+    def _troubles(self) -> Iterator[str]:
+        for refusal in self._plan.refused:
+            yield f"{refusal.consumer}: {refusal.link or 'no links'}: {refusal.why}"
+        for place, why in self._failed.items():
+            yield f"{', '.join(self._plan.listeners[place].consumers)}: {self._plan.listeners[place].service}: {why}"
+
+    def _lines(self) -> Iterator[str]:
+        for (host, port, protocol), front in self._open.items():
+            yield f"listening for {front.service} on {protocol} {join_host_port(host, port)}"
+
+    def status(self) -> dict[str, Any]:
+        """Which links there are, for whom, and what was refused; for the status document."""
+        return {
+            "known": self.known.is_set(),
+            "listeners": [
+                {
+                    "address": join_host_port(host, port),
+                    "protocol": protocol.value,
+                    "service": listener.service,
+                    "for": list(listener.consumers),
+                    "open": listener.standing or (host, port, protocol) in self._open,
+                    "why": self._failed.get((host, port, protocol)),
+                }
+                for (host, port, protocol), listener in sorted(self._plan.listeners.items())
+            ],
+            "refused": [
+                {"container": refusal.consumer, "link": refusal.link or None, "why": refusal.why}
+                for refusal in self._plan.refused
+            ],
+        }
+
+    @property
+    def figures(self) -> tuple[int, int]:
+        """How many listeners are open, and how many links have none, for metrics."""
+        return len(self._open), len(self._plan.refused) + len(self._failed)
