@@ -10,7 +10,9 @@ import pytest
 from tests.hosts.machine import Machine, docker, machines
 from tests.support.waiting import eventually
 
-DEMO_IMAGES = tuple(f"etcd-ambassadors/{name}" for name in ("demo-redis", "simple-amb", "registrar", "dynproxy"))
+DEMO_IMAGES = tuple(
+    f"etcd-ambassadors/{name}" for name in ("demo-redis", "simple-amb", "ambassador", "registrar", "dynproxy")
+)
 
 
 @dataclass(frozen=True, slots=True)
