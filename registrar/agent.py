@@ -95,6 +95,11 @@ class Agent:
         want = self.wanted
         return want is not None and not plan(want, self.held)
 
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """The record that etcd confirmed, if there is one, as `service/id`."""
+        return () if self.held is None else (f"{self.held.service}/{self.record}",)
+
     async def run(self) -> None:
         """Endless; ends by being cancelled."""
         async with background(self._listen, self._look, self._write):

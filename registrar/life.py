@@ -1,11 +1,13 @@
-"""registrar's life: follow the container, keep its record, take it back at the end."""
+"""registrar's life: follow the container, or all of them, keep the records, take them back at the end."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from ambcore.containers import EngineInfo
@@ -21,47 +23,105 @@ from ambnet.registry import Registry
 from ambnet.threads import in_thread
 from registrar.agent import Agent
 from registrar.config import Settings
-from registrar.report import Report
+from registrar.conventions import Conventions
+from registrar.host_agent import HostAgent, Office
+from registrar.host_report import HostReport
+from registrar.orphans import Orphans
+from registrar.report import ContainerReport, Means, Report
 
 log = logging.getLogger("registrar")
 
 PATIENCE = 60.0  # seconds of one wait for a lease; there is always a next one
 SHORT_ENGINE_ID = 12  # characters of an engine's id that tell two hosts of one name apart
+FEW = 4  # records that are named one by one when registrar ends
+
+
+class Registering(Protocol):
+    """An agent: of one container, or of the whole host."""
+
+    @property
+    def seen(self) -> asyncio.Event:
+        """Set once Docker told what it is asked for."""
+
+    @property
+    def standing(self) -> Sequence[str]:
+        """The records that etcd confirmed, as `service/id`."""
+
+    async def run(self) -> None:
+        """Endless."""
 
 
 async def register(settings: Settings, life: Life) -> int:
     """The whole life; returns the exit code. Raises ConfigError while starting."""
-    config = settings.etcd_config()
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(settings.docker))
-        etcd = await stack.enter_async_context(Etcd(config))
+        etcd = await stack.enter_async_context(Etcd(settings.etcd_config()))
         keeper = await stack.enter_async_context(LeaseKeeper(etcd, settings.ttl))
-
-        async def open_records(info: EngineInfo) -> Registry:
-            owner = settings.host_id or owner_of(info)
-            registry = Registry(etcd, keeper, owner=owner, epoch=secrets.token_hex(8), prefix=settings.prefix)
-            return await stack.enter_async_context(registry)
-
-        agent = Agent(
-            settings.wish,
-            engine,
-            open_records,
-            advertise=settings.advertise,
-            route=route_to(config.endpoints),
-            resync=settings.resync,
-        )
-        report = Report(settings, life, agent=agent, engine=engine, etcd=etcd, keeper=keeper)
+        make = of_one_container if settings.wish else of_the_host
+        agent, report = make(settings, Means(life, engine, etcd, keeper), stack)
         async with serve_admin(settings.admin, report.admin()):
             async with background(agent.run):
                 await life.unless_stopping(both_reached(agent, keeper))
                 if not life.stopping.is_set():
-                    life.ready(f"registering {settings.container} as {settings.service}")
+                    life.ready(f"registering {settings.container or 'all containers'}")
                 await life.stopping.wait()
             await take_back(agent, keeper, settings.on_exit)
     return 0
 
 
-async def both_reached(agent: Agent, keeper: LeaseKeeper) -> None:
+def of_one_container(settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Registering, Report]:
+    """The agent that keeps the record of the container that was named."""
+    assert settings.wish is not None  # noqa: S101 - or this is not called
+
+    async def open_records(info: EngineInfo) -> Registry:
+        return await stack.enter_async_context(registry(settings, means, info, secrets.token_hex(8)))
+
+    agent = Agent(
+        settings.wish,
+        means.engine,
+        open_records,
+        advertise=settings.advertise,
+        route=route_to(settings.etcd_config().endpoints),
+        resync=settings.resync,
+    )
+    return agent, ContainerReport(settings.wish, means, agent)
+
+
+def of_the_host(settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Registering, Report]:
+    """The agent that keeps the records of all containers."""
+
+    async def open_office(info: EngineInfo) -> Office:
+        epoch = secrets.token_hex(8)
+        records = await stack.enter_async_context(registry(settings, means, info, epoch))
+        conventions = Conventions(
+            settings.host_id or info.name,
+            explicit=settings.explicit,
+            internal=settings.internal,
+            network=settings.network,
+            tags=settings.tags,
+        )
+        owner = settings.host_id or owner_of(info)
+        return Office(records, conventions, Orphans(means.etcd, settings.prefix, owner=owner, epoch=epoch))
+
+    agent = HostAgent(
+        means.engine,
+        open_office,
+        advertise=settings.advertise,
+        route=route_to(settings.etcd_config().endpoints),
+        resync=settings.resync,
+    )
+    return agent, HostReport(means, agent)
+
+
+def registry(settings: Settings, means: Means, info: EngineInfo, epoch: str) -> Registry:
+    """Where the records of this host's containers are kept. Whose they are, a new container of registrar knows again:
+    nothing of its own, such as its host name, is in it.
+    """
+    owner = settings.host_id or owner_of(info)
+    return Registry(means.etcd, means.keeper, owner=owner, epoch=epoch, prefix=settings.prefix)
+
+
+async def both_reached(agent: Registering, keeper: LeaseKeeper) -> None:
     """Wait, however long it takes, until Docker and etcd have answered."""
     await agent.seen.wait()
     while not keeper.lease:
@@ -69,12 +129,13 @@ async def both_reached(agent: Agent, keeper: LeaseKeeper) -> None:
             await keeper.held(PATIENCE)
 
 
-async def take_back(agent: Agent, keeper: LeaseKeeper, on_exit: str) -> None:
-    """Delete the record by ending its lease, within a second; or leave it to the rest of its lease."""
+async def take_back(agent: Registering, keeper: LeaseKeeper, on_exit: str) -> None:
+    """Delete the records by ending their lease, within a second; or leave them to the rest of it."""
     await keeper.close(revoke=on_exit == "deregister")
-    if agent.held is not None:
-        ending = "deregistered" if on_exit == "deregister" else "left to its lease:"
-        log.info("%s %s/%s: registrar ends", ending, agent.held.service, agent.record)
+    ending = "deregistered" if on_exit == "deregister" else "left to its lease:"
+    names = agent.standing
+    for name in names if len(names) <= FEW else [f"{len(names)} records"]:
+        log.info("%s %s: registrar ends", ending, name)
 
 
 def owner_of(info: EngineInfo) -> str:

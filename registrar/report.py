@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,22 +21,50 @@ from ambnet.etcd import Etcd
 from ambnet.http import Admin
 from ambnet.lease import LeaseKeeper
 from registrar.agent import Agent
-from registrar.config import Settings
-from registrar.extract import Refusal
+from registrar.extract import Refusal, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What registrar works with."""
+
+    life: Life
+    engine: Engine
+    etcd: Etcd
+    keeper: LeaseKeeper
+
+
+class Agents(Protocol):
+    """What both kinds of agent tell of themselves."""
+
+    counters: Counter[str]
+    denied: str | None
+
+    @property
+    def seen(self) -> asyncio.Event:
+        """Set once Docker told what it is asked for."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the registry agrees."""
 
 
 class Report(Collector):
-    """Reads the parts it is given whenever it is asked; keeps nothing itself."""
+    """Reads the parts it is given whenever it is asked; keeps nothing itself. What is said of containers is added by
+    the one that extends it.
+    """
 
-    def __init__(
-        self, settings: Settings, life: Life, *, agent: Agent, engine: Engine, etcd: Etcd, keeper: LeaseKeeper
-    ) -> None:
-        self._settings = settings
+    def __init__(self, means: Means, agent: Agents) -> None:
+        self._means = means
         self._agent = agent
-        self._engine = engine
-        self._etcd = etcd
-        self._keeper = keeper
-        self._life = life
+
+    def about(self) -> dict[str, Any]:
+        """What the status document says of containers."""
+        raise NotImplementedError
+
+    def count(self) -> Iterator[Metric]:
+        """The metrics of containers."""
+        raise NotImplementedError
 
     def admin(self) -> Admin:
         """The admin server's four answers."""
@@ -46,53 +77,73 @@ class Report(Collector):
         return self._agent.denied
 
     def readiness(self) -> str | None:
-        """None while the container is known and the registry agrees."""
-        if self._life.stopping.is_set():
+        """None while what is asked for is known and the registry agrees."""
+        if self._means.life.stopping.is_set():
             return "stopping"
         if not self._agent.seen.is_set():
             return "docker was not reached yet"
-        if not self._keeper.grants:
+        if not self._means.keeper.grants:
             return "etcd was not reached yet"
         return None if self._agent.settled else "the registry does not hold what it should yet"
 
     def status(self) -> dict[str, Any]:
         """The status document; every duration in seconds."""
-        agent, want = self._agent, self._agent.wanted
+        means = self._means
         return {
             "program": "registrar",
-            "uptime": round(time.monotonic() - self._life.started, 3),
+            "uptime": round(time.monotonic() - means.life.started, 3),
             "ready": self.readiness() is None,
-            "service": self._settings.service,
+            **self.about(),
+            "docker": {"url": means.engine.url, "connected": means.engine.connected},
+            "etcd": {
+                "endpoint": means.etcd.endpoint,
+                "connected": means.etcd.connected,
+                "last_error": means.etcd.last_error,
+            },
+            "lease": {"id": f"{means.keeper.lease:x}", "state": means.keeper.state.value},
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, in Prometheus' own naming conventions."""
+        agent, means = self._agent, self._means
+        yield from self.count()
+        yield gauge("settled", "1 while the registry holds what it should.", agent.settled)
+        yield gauge("docker_connected", "1 while the Docker daemon answers.", means.engine.connected)
+        yield gauge("etcd_connected", "1 while etcd answers.", means.etcd.connected)
+        yield gauge("lease_held", "1 while the lease is known to live.", means.keeper.state is Lease.HELD)
+        yield gauge("loop_lag_seconds", "Lateness of the event loop.", means.life.loop_lag)
+        yield counter("docker_reconnects", "Attempts to reach the daemon again.", means.engine.reconnects)
+        yield counter("holds", "Records written or changed.", agent.counters["hold"])
+        yield counter("releases", "Records deleted.", agent.counters["release"])
+
+
+class ContainerReport(Report):
+    """Of the one container that registrar was given."""
+
+    def __init__(self, wish: Wish, means: Means, agent: Agent) -> None:
+        super().__init__(means, agent)
+        self._wish = wish
+        self._one = agent
+
+    def about(self) -> dict[str, Any]:
+        """The service, its container, what is wanted and held."""
+        agent, want = self._one, self._one.wanted
+        return {
+            "service": self._wish.service,
             "container": {
-                "name": self._settings.container,
+                "name": self._wish.container,
                 "id": agent.view.run.container if agent.view.run else None,
                 "state": _state(want),
                 "why": want.text if isinstance(want, Refusal) else None,
             },
             "wanted": _record(want, agent.record) if isinstance(want, Instance) else None,
             "held": _record(agent.held, agent.record),
-            "docker": {"url": self._engine.url, "connected": self._engine.connected},
-            "etcd": {
-                "endpoint": self._etcd.endpoint,
-                "connected": self._etcd.connected,
-                "last_error": self._etcd.last_error,
-            },
-            "lease": {"id": f"{self._keeper.lease:x}", "state": self._keeper.state.value},
         }
 
-    def collect(self) -> Iterator[Metric]:
-        """The metrics, in Prometheus' own naming conventions."""
-        agent = self._agent
-        yield _gauge("registered", "1 while a record is held.", agent.held is not None)
-        yield _gauge("settled", "1 while the registry holds what it should.", agent.settled)
-        yield _gauge("docker_connected", "1 while the Docker daemon answers.", self._engine.connected)
-        yield _gauge("etcd_connected", "1 while etcd answers.", self._etcd.connected)
-        yield _gauge("lease_held", "1 while the lease is known to live.", self._keeper.state is Lease.HELD)
-        yield _gauge("loop_lag_seconds", "Lateness of the event loop.", self._life.loop_lag)
-        yield _counter("docker_reconnects", "Attempts to reach the daemon again.", self._engine.reconnects)
-        yield _counter("inspections", "Looks at the container.", agent.counters["inspections"])
-        yield _counter("holds", "Records written or changed.", agent.counters["hold"])
-        yield _counter("releases", "Records deleted.", agent.counters["release"])
+    def count(self) -> Iterator[Metric]:
+        """Whether it is registered."""
+        yield gauge("registered", "1 while a record is held.", self._one.held is not None)
+        yield counter("inspections", "Looks at the container.", self._one.counters["inspections"])
 
 
 def _state(want: Instance | Refusal | None) -> str:
@@ -108,9 +159,11 @@ def _record(instance: Instance | None, record: str | None) -> dict[str, Any] | N
     return {"id": record or instance.id, "address": str(instance.address), "state": instance.readiness.value}
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
+def gauge(name: str, text: str, value: float) -> Metric:
+    """One of registrar's."""
     return GaugeMetricFamily(f"amb_registrar_{name}", text, value=value)
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
+def counter(name: str, text: str, value: float) -> Metric:
+    """One of registrar's."""
     return CounterMetricFamily(f"amb_registrar_{name}", text, value=value)

@@ -53,7 +53,6 @@ def test_the_command_line_beats_the_environment_and_ours_beats_coreos() -> None:
 
 
 BAD = [
-    ([], {}, "CONTAINER"),
     (["redis"], {}, "PORT"),
     (["redis", "6379"], {}, "SERVICE"),
     (["a/b", "6379", "s"], {}, "CONTAINER"),
@@ -63,6 +62,12 @@ BAD = [
     (["redis", "redis", "s"], {}, "PORT"),
     (["redis", "6379", "a/b"], {}, "SERVICE"),
     (["redis", "6379", "s", "more"], {}, "arguments"),
+    ([*GOOD, "--internal"], {}, "--internal"),
+    ([*GOOD, "--explicit"], {}, "--explicit"),
+    ([*GOOD, "--tags", "a"], {}, "--tags"),
+    ([*GOOD, "etcd://10.0.0.1:2379"], {}, "CONTAINER"),
+    (["--network", "n"], {}, "--network"),
+    (["--tags", "a\n"], {}, "--tags"),
     ([*GOOD, "--no-such-option"], {}, "--no-such-option"),
     ([*GOOD, "--advertise", "127.0.0.1"], {}, "--advertise"),
     ([*GOOD, "--advertise", "0.0.0.0"], {}, "--advertise"),  # noqa: S104
