@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ambcore.errors import RecordError
 from ambcore.model import Address, IPAddress
@@ -34,9 +35,27 @@ NEVER = tuple(
 )
 
 
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
 def parse_networks(text: str) -> tuple[IPNetwork, ...]:
-    """A comma list of CIDR blocks; raises ValueError naming the one that is wrong."""
-    return tuple(ipaddress.ip_network(item.strip()) for item in text.split(",") if item.strip())
+    """A comma list of CIDR blocks; raises ValueError naming the one that is wrong.
+
+    A block of IPv4-mapped IPv6 addresses becomes the block of IPv4 addresses it stands for, as addresses do here.
+    """
+    return tuple(_unmapped(ipaddress.ip_network(item.strip())) for item in text.split(",") if item.strip())
+
+
+def of_family(networks: Iterable[IPNetwork], version: int) -> tuple[IPNetwork, ...]:
+    """Those of IP version 4 or 6, in order, without what others of them cover."""
+    same: list[Any] = [network for network in networks if network.version == version]
+    return tuple(ipaddress.collapse_addresses(same))
+
+
+def _unmapped(network: IPNetwork) -> IPNetwork:
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
+        return ipaddress.IPv4Network((int(network[0]) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
 
 
 def _within(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:

@@ -36,7 +36,7 @@ CALCULATION = {
         "heapq",
         "hashlib",
     ),
-    *("ipaddress", "itertools", "json", "math", "operator", "re", "string", "types", "typing", "zlib"),
+    *("ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct", "types", "typing", "zlib"),
 }
 
 # Modules that hold values and acts alike; the acts are named.

@@ -42,8 +42,9 @@ LOCAL = frozenset(
 
 
 class Phase(enum.Enum):
-    """What a dial waits for."""
+    """What a client waits for."""
 
+    GREETING = "greeting"  # its own PROXY header, before there is a dial
     PARKED = "parked"  # an instance that takes new connections
     CONNECTING = "connecting"  # an answer
     RESTING = "resting"  # the next round
@@ -53,6 +54,7 @@ class Dial:
     """Finds an instance for one client, then hands both sockets to a session.
 
     `until` ends the present phase; `client_watched` and `server_watched` say which sockets epoll knows already.
+    `preface` is what the instance is told before the client's first byte.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Dial:
         "client",
         "client_watched",
         "phase",
+        "preface",
         "relay",
         "route",
         "server",
@@ -72,11 +75,12 @@ class Dial:
         "upstream",
     )
 
-    def __init__(self, relay: Relay, route: Route, client: int, source: str) -> None:
+    def __init__(self, relay: Relay, route: Route, client: int, source: str, preface: bytes = b"") -> None:
         self.relay = relay
         self.route = route
         self.client = client
         self.source = source
+        self.preface = preface
         self.phase: Phase | None = None
         self.until = 0.0
         self.upstream: Upstream | None = None

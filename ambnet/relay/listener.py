@@ -136,5 +136,5 @@ class Listener:
                     relay.listener_broken(self, error)
                 return False
             os.set_blocking(fd, False)
-            relay.admit(fd, address[0], self.route)
+            relay.admit(fd, address, self.route)
         return True

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 EXCLUSIVE: Final = select.EPOLLEXCLUSIVE
+HANGS_UP: Final = select.EPOLLRDHUP
 
 EVENTS_AT_ONCE = 512  # bounds how long timers wait behind traffic
 

@@ -9,15 +9,19 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from ambcore.proxy_protocol import End, encode
+from ambnet.relay.access import ANYBODY, Access
 from ambnet.relay.dial import Dial
+from ambnet.relay.greeting import Greeting
 from ambnet.relay.limits import Limits, client_files, connection_cap
 from ambnet.relay.listener import Accept, Listener
 from ambnet.relay.loop import Loop, Timer
 from ambnet.relay.pipes import PipePool
 from ambnet.relay.route import Route
 from ambnet.relay.session import Session
-from ambnet.relay.sockets import Socket
+from ambnet.relay.sockets import Socket, reset_on_close
 from ambnet.relay.udp import Datagrams
 from ambnet.relay.upstream import Endpoint, Key, Upstream
 
@@ -36,14 +40,22 @@ class Relay:
     can accept no more, whose owner has to replace it or to end the process.
     """
 
-    def __init__(self, loop: Loop, limits: Limits, files: int, on_broken: Callable[[Listener, OSError], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        limits: Limits,
+        files: int,
+        on_broken: Callable[[Listener, OSError], None],
+        access: Access = ANYBODY,
+    ) -> None:
         self.loop = loop
         self.limits = limits
+        self.access = access
         self.cap = connection_cap(limits.max_connections, files)
         self.pipes = PipePool()
         self.listeners: list[Listener] = []
         self.sessions: set[Session] = set()
-        self.dials: dict[Dial, None] = {}  # that wait, in the order in which they came
+        self.dials: dict[Dial | Greeting, None] = {}  # that wait, in the order in which they came
         self.parked = 0
         self.datagrams = Datagrams(self, client_files(files))
         self._on_broken = on_broken
@@ -84,12 +96,35 @@ class Relay:
         """How many clients there are, waiting ones included."""
         return len(self.sessions) + len(self.dials)
 
-    def admit(self, client: int, source: str, route: Route) -> None:
-        """Take on an accepted client, a descriptor that does not block."""
+    def admit(self, client: int, address: Any, route: Route) -> None:
+        """Take on an accepted client: a descriptor that does not block, and its address as accept(2) gives it."""
         route.counters["accepted"] += 1
         if self.datagrams.roll:
             self.datagrams.make_room()
-        Dial(self, route, client, source.removeprefix("::ffff:")).start()
+        source = address[0].removeprefix("::ffff:")
+        if self.access.anybody and not route.send_proxy:
+            Dial(self, route, client, source).start()
+        elif self.access.expects_header(source):
+            Greeting(self, route, client, (source, address[1])).start()
+        else:
+            self._introduce(route, client, (source, address[1]), None)
+
+    def greeted(self, greeting: Greeting, client: int, source: End, destination: End | None) -> None:
+        """A client has said in a header who it stands for, and whom that one asked for."""
+        self.dials.pop(greeting, None)
+        self._introduce(greeting.route, client, source, destination)
+
+    def _introduce(self, route: Route, client: int, source: End, destination: End | None) -> None:
+        """Take on a client of whom it matters who it is."""
+        if self.access.admits(source[0]):
+            preface = _preface(route.send_proxy, client, source, destination) if route.send_proxy else b""
+            Dial(self, route, client, source[0], preface).start()
+            return
+        route.counters["not_allowed"] += 1
+        self.say_seldom("allow", f"{route.name}: a client at {source[0]} is refused, it is outside --allow")
+        reset_on_close(sock := Socket(fileno=client))
+        self.loop.discard(sock.detach())
+        self._one_less()
 
     def await_room(self) -> None:
         """Stop accepting until a connection ends: clients wait in the backlog, none is closed again."""
@@ -120,13 +155,13 @@ class Relay:
 
     # --- dials and sessions report ------------------------------------------------------------------------------------
 
-    def dial_waits(self, dial: Dial) -> None:
+    def dial_waits(self, dial: Dial | Greeting) -> None:
         """A dial cannot be done at once: look at it from time to time."""
         self.dials[dial] = None
         if self._tick is None:
             self._tick = self.loop.call_later(TICK, self._look_at_dials)
 
-    def dial_ended(self, dial: Dial) -> None:
+    def dial_ended(self, dial: Dial | Greeting) -> None:
         """A dial is over without a session."""
         self.dials.pop(dial, None)
         self._one_less()
@@ -139,6 +174,8 @@ class Relay:
         self.sessions.add(session)
         session.client.start(dial.client_watched)
         session.server.start(dial.server_watched)
+        if dial.preface:
+            session.client.say_first(dial.preface)
 
     def session_ended(self, session: Session) -> None:
         """A session is over."""
@@ -250,3 +287,16 @@ class Relay:
         """Log that an instance is asked last for a while."""
         rest = upstream.ejected_until - self.loop.now
         log.warning("%s: %s ejected for %.0f s: %s", route.name, upstream.id, rest, os.strerror(error))
+
+
+def _preface(version: int, client: int, source: End, destination: End | None) -> bytes:
+    """What an instance is told of a client: the header's own words if there was one, else the connection's ends."""
+    if destination is None:
+        sock = Socket(fileno=client)
+        destination = sock.getsockname()[:2]
+        sock.detach()
+    return encode(version, _unscoped(source), _unscoped(destination))
+
+
+def _unscoped(end: End) -> End:
+    return end[0].partition("%")[0], end[1]

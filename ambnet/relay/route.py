@@ -9,6 +9,8 @@ from ambnet.relay.upstream import EJECT_AFTER, Endpoint, Key, Traffic, Upstream
 # What can happen to clients of a route, in words fit for a metric's label.
 COUNTERS = (
     "accepted",
+    "not_allowed",  # reset at once, by --allow
+    "proxy_header_refused",  # wrong, late or cut short, where --accept-proxy asks for one
     "connected",
     "parked",  # had to wait because no instance was known or took new connections
     "park_expired",
@@ -57,7 +59,8 @@ class Route:
     """A service's upstreams, and what they carried, which survives every change of them.
 
     `arrange` prepares them for asking (a balancing policy, or `in_order`). `on_removal` is for how many seconds
-    connections of a removed instance may go on, None for ever. `news` are the numbers that nobody was told yet and
+    connections of a removed instance may go on, None for ever. `send_proxy` is the version of the PROXY protocol in
+    which they are told who a client is, 0 for not at all. `news` are the numbers that nobody was told yet and
     `gone` the instances of which nothing is left; whoever tells them clears both.
     """
 
@@ -72,16 +75,22 @@ class Route:
         "name",
         "news",
         "on_removal",
+        "send_proxy",
         "traffic",
         "upstreams",
     )
 
     def __init__(
-        self, name: str, arrange: Callable[[Sequence[Upstream]], Order] = in_order, on_removal: float | None = None
+        self,
+        name: str,
+        arrange: Callable[[Sequence[Upstream]], Order] = in_order,
+        on_removal: float | None = None,
+        send_proxy: int = 0,
     ) -> None:
         self.name = name
         self.arrange = arrange
         self.on_removal = on_removal
+        self.send_proxy = send_proxy
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.traffic: dict[str, Traffic] = {}
         self.news: dict[str, Traffic] = {}

@@ -91,6 +91,11 @@ class Side:
         else:
             loop.add(self.fd, IN, self.ready)
 
+    def say_first(self, preface: bytes) -> None:
+        """Write words of our own in front of what will come from here."""
+        self.waiting = preface
+        self.finish()
+
     def ready(self, events: int) -> None:
         """Handle what epoll says of this socket: nearly always that something has come."""
         if events != IN or self.pipe is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from ambnet.log import LEVELS, OneLine
+from ambnet.relay.access import Access
 from ambnet.relay.accounts import Accounts
 from ambnet.relay.balanced import balanced
 from ambnet.relay.control import Control
@@ -100,7 +102,8 @@ class Worker:
     def _configure(self, setup: Configure) -> None:
         logging.getLogger().setLevel(LEVELS[setup.log_level])
         self.orphan_drain = setup.orphan_drain
-        self.relay = Relay(self.loop, setup.limits, raise_file_limit(), self._on_broken)
+        access = Access(*(map(ipaddress.ip_network, networks) for networks in (setup.allow, setup.accept_proxy)))
+        self.relay = Relay(self.loop, setup.limits, raise_file_limit(), self._on_broken, access)
         for service in setup.services:
             self._open(service)
         if self._doors is not None:
@@ -115,7 +118,7 @@ class Worker:
                 os.close(fd)
             return
         if setup.service not in self.routes:
-            route = Route(setup.service, balanced(setup.policy), setup.on_removal)
+            route = Route(setup.service, balanced(setup.policy), setup.on_removal, setup.send_proxy)
             self.routes[setup.service] = route
             self.accounts[setup.service] = Accounts(route)
         route = self.routes[setup.service]

@@ -98,6 +98,11 @@ def test_an_address_is_welcome_exactly_inside_the_given_networks(
     assert admitted == (address.ip in allowed if allowed else not inside_never)
 
 
+def test_a_mapped_network_is_the_one_it_stands_for() -> None:
+    expected = parse_networks("0.0.0.0/0, 10.0.0.0/8, 10.1.2.3/32, ::/0")
+    assert parse_networks("::ffff:0:0/96, ::ffff:10.0.0.0/104, ::ffff:a01:203, ::/0") == expected
+
+
 @pytest.mark.parametrize("text", ["", " ", ",", " , "])
 def test_no_network_is_no_rule(text: str) -> None:
     assert parse_networks(text) == ()

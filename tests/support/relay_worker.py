@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -71,7 +72,7 @@ class RelayWorker:
     ) -> None:
         self.route = udp_route(SERVICE) if datagrams else SERVICE
         self.listener = listener.dup() if listener else _listener(datagrams)
-        self.address: Address = self.listener.getsockname()
+        self.address: Address = self.listener.getsockname()[:2]
         self.control, theirs = socket.socketpair()
         self.messages: list[Message] = []
         self.ended = threading.Event()
@@ -131,6 +132,11 @@ class RelayWorker:
         """How many descriptors its epoll watches."""
         infos = Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
         return sum(info.read_text().count("tfd:") for info in infos)
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_kib(self) -> int:
         """Its resident set."""
