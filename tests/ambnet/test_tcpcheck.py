@@ -14,6 +14,7 @@ import pytest
 
 from ambcore.health import Result, Verdict
 from ambcore.model import Address
+from ambcore.proxy_protocol import local
 from ambnet.relay.sockets import reset_on_close
 from ambnet.tcpcheck import LISTEN, LOOK, TcpCheck, knock
 from tests.support.netns import Namespace
@@ -98,6 +99,40 @@ def test_a_connected_instance_is_listened_to_for_a_while(server: socket.socket) 
     result = check.look(check.next_look)
     assert result is not None
     assert result.verdict is Verdict.CLOSED
+
+
+@pytest.mark.parametrize("words", [local(1), local(2)], ids=["v1", "v2"])
+def test_an_instance_that_expects_the_proxy_protocol_is_told_that_this_is_a_check(
+    server: socket.socket, words: bytes
+) -> None:
+    """And is heard out: who speaks first waits for that, and shall not meet a reset within its words."""
+    check = knock(address_of(server), TIMEOUT, BEGAN, words)
+    assert isinstance(check, TcpCheck)
+    assert check.look(BEGAN + LOOK) is None
+    assert BEGAN + LOOK + LISTEN < check.next_look < BEGAN + LOOK + LISTEN + LOOK
+    client, _ = server.accept()
+    with client:
+        client.settimeout(10)
+        assert client.recv(100) == words
+        client.sendall(b"220 ready\r\n")
+        result = check.look(check.next_look)
+        assert result is not None
+        assert result.verdict is Verdict.PASSED
+        assert client.recv(1) == b""
+
+
+def test_who_has_hung_up_before_it_was_told_anything_fails(server: socket.socket) -> None:
+    check = knock(address_of(server), TIMEOUT, BEGAN, local(2))
+    client, _ = server.accept()
+    reset_on_close(client)
+    client.close()
+    assert end(check).verdict is Verdict.CLOSED
+
+
+def test_a_refusal_stays_one_when_there_was_something_to_say() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        assert end(knock(address_of(deaf), TIMEOUT, BEGAN, local(2))).verdict is Verdict.REFUSED
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
