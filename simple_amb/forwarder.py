@@ -8,6 +8,7 @@ import socket
 
 from ambcore.model import Protocol, join_host_port
 from ambnet.notify import notify, watchdog_interval
+from ambnet.relay.access import Access
 from ambnet.relay.limits import calm_collector, raise_file_limit
 from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
@@ -31,12 +32,14 @@ class Forwarder:
         self.exit_code = 0
         self.stopping = False
         self.loop = Loop()
-        self.relay = Relay(self.loop, settings.limits, raise_file_limit(), self._on_broken)
+        access = Access(settings.allow, settings.accept_proxy)
+        self.relay = Relay(self.loop, settings.limits, raise_file_limit(), self._on_broken, access)
         for forward, sockets in served:
             self._serve(forward, sockets)
 
     def _serve(self, forward: Forward, sockets: list[socket.socket]) -> None:
         route = Targets(self.relay, forward.targets, name=f"port {forward}")
+        route.send_proxy = self.settings.send_proxy
         for sock in sockets:
             if forward.protocol is Protocol.UDP:
                 idle = self.settings.udp_idle.of(str(forward.port))
