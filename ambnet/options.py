@@ -1,6 +1,7 @@
 """Each option written once: its name on the command line, in the environment, its default and its help.
 
-A program's settings are one frozen dataclass whose fields are made by `option()` and `positional()`; `read_settings`
+A program's settings are one frozen dataclass whose fields are made by `option()` and `positional()`, or are none of the
+operator's business and keep their defaults; `read_settings`
 fills it from the command line, then the environment, then the defaults; `read_command` does so for a program with
 verbs. It is read once, in `__main__`. On argparse, which costs simple-amb under a megabyte.
 """
@@ -30,6 +31,7 @@ def option(
 ) -> Any:
     """A field read from `flag`, else the first variable of `env` that is set and not empty, else `default`.
 
+    A flag with one dash, as older programs have them, may be given with two.
     `parse` turns text into the value and raises ValueError with a reason fit for the operator.
     """
     spec = {"flag": flag, "help": help, "parse": parse, "env": tuple(env), "metavar": metavar}
@@ -93,7 +95,8 @@ def read_settings(
     """The settings of a program. Raises ConfigError; `--help` prints and leaves by SystemExit(0)."""
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     _declare_all(parser, settings)
-    return _filled(settings, vars(parser.parse_args(argv)), os.environ if environ is None else environ)
+    given = _two_dashes(sys.argv[1:] if argv is None else argv, settings)
+    return _filled(settings, vars(parser.parse_args(given)), os.environ if environ is None else environ)
 
 
 def read_command(
@@ -129,14 +132,16 @@ def read_command(
 
 def _declare_all(parser: argparse.ArgumentParser, settings: type) -> None:
     for field in dataclasses.fields(settings):
-        _declare(parser, field)
+        if field.metadata:
+            _declare(parser, field)
 
 
 def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, str]) -> T:
     """Settings from what argparse found, the environment and the defaults."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
-        spec = field.metadata
+        if not (spec := field.metadata):
+            continue
         text, said_by = given.get(field.name), spec.get("flag") or spec["name"]
         if text is None:
             text, said_by = _from_environment(spec.get("env", ()), environ)
@@ -156,10 +161,11 @@ def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, s
 
 def _declare(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
     spec = field.metadata
-    if "flag" not in spec:
+    flag = f"--{spec['flag'].lstrip('-')}" if "flag" in spec else ""
+    if not flag:
         parser.add_argument(field.name, metavar=spec["name"], help=spec["help"], nargs=spec["nargs"])
     elif spec.get("switch"):
-        parser.add_argument(*_flags(spec), dest=field.name, help=spec["help"], action="store_true")
+        parser.add_argument(flag, dest=field.name, help=spec["help"], action="store_true")
     else:
         notes = [f"default {field.default}"] if field.default not in (None, (), "", 0) else []
         notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
@@ -167,13 +173,19 @@ def _declare(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> 
         metavar = spec["metavar"] or spec["flag"].lstrip("-").upper()
         action = "append" if spec.get("repeated") else "store"
         text = text.replace("%", "%%")
-        parser.add_argument(*_flags(spec), dest=field.name, help=text, metavar=metavar, action=action)
+        parser.add_argument(flag, dest=field.name, help=text, metavar=metavar, action=action)
 
 
-def _flags(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """A flag that is declared with one dash, as older programs have them, may be given with two."""
-    flag = spec["flag"]
-    return (flag,) if flag.startswith("--") else (flag, f"-{flag}")
+def _two_dashes(argv: Sequence[str], settings: type) -> list[str]:
+    """The arguments with `-name` as `--name`, where that is an option declared with one dash. Argparse would take any
+    beginning of it, too.
+    """
+    old = {flag for field in dataclasses.fields(settings) if _is_old(flag := field.metadata.get("flag", ""))}
+    return [f"-{argument}" if argument.partition("=")[0] in old else argument for argument in argv]
+
+
+def _is_old(flag: str) -> bool:
+    return flag.startswith("-") and not flag.startswith("--")
 
 
 def _from_environment(names: Sequence[str], environ: Mapping[str, str]) -> tuple[str | None, str]:

@@ -1,4 +1,4 @@
-"""`dynproxy SERVICE PORT`."""
+"""`dynproxy SERVICE PORT`, or `dynproxy --container NAME`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from ambnet.daemon import Life, run
 from ambnet.log import start_logging
 from ambnet.options import exit_on_config_error
 from dynproxy.cleanup import clean_up
-from dynproxy.config import PROG, read
+from dynproxy.config import PROG, Settings, read
 from dynproxy.proxy import proxy
 
 
 def main() -> int:
     """Run dynproxy with the process's arguments; returns its exit code."""
+    return exit_on_config_error(PROG, lambda: run_with(read()))
 
-    def start() -> int:
-        settings = read()
-        start_logging(settings.log_level)
-        if settings.cleanup:
-            return asyncio.run(clean_up())
 
-        async def story(life: Life) -> int:
-            return await proxy(settings, life)
+def run_with(settings: Settings) -> int:
+    """A dynproxy's life from its start to its exit code. Raises ConfigError."""
+    start_logging(settings.log_level)
+    if settings.cleanup:
+        return asyncio.run(clean_up())
 
-        return run(story, deadline=settings.drain)
+    async def story(life: Life) -> int:
+        return await proxy(settings, life)
 
-    return exit_on_config_error(PROG, start)
+    return run(story, deadline=settings.drain)
 
 
 if __name__ == "__main__":

@@ -24,17 +24,19 @@ async def our_tables(nft: Nft) -> list[tuple[str, str]]:
     ]
 
 
-async def forgotten_tables(nft: Nft, listen: str | None, ports: Set[int], *, but: str | None = None) -> str:
+async def forgotten_tables(
+    nft: Nft, listen: str | None, ports: Set[int], *, but: str | None = None, own: str | None = None
+) -> str:
     """The text that removes what a former self left on these ports: whoever listens there is us now.
 
-    `but` names a table that stays. Raises NftError.
+    `but` names a table that stays, `own` one that goes whatever its ports. Raises NftError.
     """
-    ours = table_name(listen, ports)
+    ours = own or but or table_name(listen, ports)
     return "".join(
         [
             removal(family, name)
             for family, name in await our_tables(nft)
-            if name != but and are_rivals(name, ours) and await _ports(nft, family, name) & ports
+            if name == own or (name != but and are_rivals(name, ours) and await _ports(nft, family, name) & ports)
         ]
     )
 

@@ -24,7 +24,7 @@ from dynproxy.kernel_tables import KernelTables
 from dynproxy.nft import Nft, NftError
 from dynproxy.plane import DataPlane, KernelState, KernelTraffic, PlaneStats, Serving
 from dynproxy.probe import Probe
-from dynproxy.ruleset import Port
+from dynproxy.ruleset import Port, table_name
 
 log = logging.getLogger("kernel")
 
@@ -41,8 +41,14 @@ class KernelPlane:
     `suspect` is called with every address that refused a client.
     """
 
-    def __init__(
-        self, settings: Settings, relay: DataPlane, tables: KernelTables, why: str, suspect: Callable[[Address], None]
+    def __init__(  # noqa: PLR0917 - each part once
+        self,
+        settings: Settings,
+        relay: DataPlane,
+        tables: KernelTables,
+        why: str,
+        suspect: Callable[[Address], None],
+        expected: Iterable[Front] = (),
     ) -> None:
         self._settings = settings
         self._relay = relay
@@ -53,18 +59,50 @@ class KernelPlane:
         self._instances: dict[str, tuple[Instance, ...]] = {}
         self._members: dict[Place, frozenset[Address]] = {}
         self._asked = 0.0
-        self._services = {front.port: front.service for front in settings.fronts}
-        self._places: dict[str, list[Place]] = {service: [] for service in self._services.values()}
-        for family, port in itertools.product(tables.families, ports(settings)):
-            self._places[self._services[port.number]].append((family, port))
+        self._expected = {port for front in expected for port in ports_of(front)}
+        self._services: dict[Port, str] = {}
+        self._places: dict[str, list[Place]] = {}
+        for front in settings.fronts:
+            self._take(front)
 
     async def open(self, front: Front) -> None:
-        """Have the relay listen for it; see DataPlane."""
+        """Have the relay listen for it; the kernel takes its clients from the next `apply` on. See DataPlane.
+
+        A front with an address of its own is the relay's alone.
+        """
         await self._relay.open(front)
+        if front.host is None:
+            self._take(front)
+            self._tables.hold(self._services.keys() | self._expected)
 
     async def close(self, front: Front) -> None:
-        """Have the relay listen for it no more; see DataPlane."""
+        """Have nobody listen for it any more; see DataPlane."""
         await self._relay.close(front)
+        if front.host is None:
+            self._leave(front)
+            self._tables.hold(self._services.keys() | self._expected)
+
+    def _take(self, front: Front) -> None:
+        """Count a front's ports as its service's. What the kernel was found to serve there was there before: those that
+        are gone now have departed.
+        """
+        places = self._places.setdefault(front.service, [])
+        for family, port in itertools.product(self._tables.families, ports_of(front)):
+            if port not in self._services:
+                places.append((family, port))
+                self._members[family, port] = self._tables.held(family, port)
+        self._services |= dict.fromkeys(ports_of(front), front.service)
+
+    def _leave(self, front: Front) -> None:
+        """Count a front's ports as nobody's."""
+        for port in ports_of(front):
+            self._expected.discard(port)
+            service = self._services.pop(port, "")
+            self._places[service] = [place for place in self._places.get(service, ()) if place[1] != port]
+            if not self._places[service]:
+                del self._places[service]
+            for family in self._tables.families:
+                self._members.pop((family, port), None)
 
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
@@ -72,7 +110,7 @@ class KernelPlane:
         """Tell the relay, and have the kernel's rules written; see DataPlane. Returns even if they cannot be."""
         self._instances[service] = instances
         wants: dict[str, dict[Port, Want]] = {}
-        members = {place: _members(instances, *place) for place in self._places[service]}
+        members = {place: _members(instances, *place) for place in self._places.get(service, ())}
         for (family, port), items in members.items():
             targets = {item.address: item.weight for item in items if item.takes_new and item.id not in unhealthy}
             wants.setdefault(family, {})[port] = Want(self._settings.policy, targets)
@@ -93,15 +131,15 @@ class KernelPlane:
         await self._tables.written(ticket)
         seconds = self._settings.on_removal.seconds
         if place[1].protocol is Protocol.UDP:
-            seconds = 0 if self._members[place] else None  # they stay where there is nowhere to go on to
+            seconds = 0 if self._members.get(place) else None  # they stay where there is nowhere to go on to
         if seconds is not None:
             await asyncio.sleep(seconds)
-            await self._flows.end(self._those(place, gone - self._members[place]))
-        self._tables.forget(*place, gone - self._members[place])
+            await self._flows.end(self._those(place, gone - self._members.get(place, frozenset())))
+        self._tables.forget(*place, gone - self._members.get(place, frozenset()))
 
     def released(self, family: str, port: Port, addresses: frozenset[Address]) -> None:
         """The kernel sends nobody there any more: whoever still waits for an answer is to be balanced anew."""
-        instances = self._instances.get(self._services[port.number], ())
+        instances = self._instances.get(self._services.get(port, ""), ())
         finishing = {item.address for item in instances if not item.takes_new}
         if lost := addresses - finishing:
             self._flows.beside(self._flows.forget_unanswered(self._those((family, port), lost)))
@@ -177,7 +215,8 @@ class KernelPlane:
             await self._relay.drain(seconds)
             return
         await self._tables.withdraw()
-        ended = self._flows.ended(self._tables.families, frozenset(self._services), seconds)
+        numbers = frozenset(port.number for port in self._services)
+        ended = self._flows.ended(self._tables.families, numbers, seconds)
         _, cut = await asyncio.gather(self._relay.drain(seconds), ended)
         log.info("connections in the kernel cut: %d", cut)
         try:
@@ -191,11 +230,6 @@ class KernelPlane:
         await self._flows.aclose()
         await self._relay.aclose()
 
-    def remember(self) -> None:
-        """Take what the kernel was found to serve for what was there before: those that are gone now have departed."""
-        for place in itertools.chain.from_iterable(self._places.values()):
-            self._members[place] = self._tables.held(*place)
-
 
 def _removes(on_exit: str) -> bool:
     """Whether the rules go with us. A container's network goes with its first process, and so would its connections."""
@@ -205,9 +239,14 @@ def _removes(on_exit: str) -> bool:
 FAMILY_NAMES: Mapping[str, str] = {"ip": "IPv4", "ip6": "IPv6"}
 
 
-def ports(settings: Settings) -> list[Port]:
-    """Every port of ours, for either protocol."""
-    return [Port(protocol, front.port) for front in settings.fronts for protocol in Protocol]
+def ports_of(front: Front) -> list[Port]:
+    """What a front is for the kernel: its port, for its protocol or for either."""
+    return [Port(protocol, front.port) for protocol in Protocol if front.protocol in (None, protocol)]
+
+
+def table_of(settings: Settings) -> str:
+    """What the tables of a dynproxy with these settings are called."""
+    return table_name(settings.listen, (front.port for front in settings.fronts), settings.containers)
 
 
 def _members(instances: Iterable[Instance], family: str, port: Port) -> list[Instance]:
@@ -217,16 +256,24 @@ def _members(instances: Iterable[Instance], family: str, port: Port) -> list[Ins
 
 
 @contextlib.asynccontextmanager
-async def kernel_plane(
-    settings: Settings, relay: DataPlane, nft: Nft, probe: Probe, suspect: Callable[[Address], None]
+async def kernel_plane(  # noqa: PLR0917 - each part once
+    settings: Settings,
+    relay: DataPlane,
+    nft: Nft,
+    probe: Probe,
+    suspect: Callable[[Address], None],
+    expected: Iterable[Front] = (),
 ) -> AsyncIterator[KernelPlane]:
-    """A running kernel plane beside a running relay."""
-    tables = KernelTables(nft, probe.families, settings.listen, ports(settings), forgets=probe.forgets)
-    plane = KernelPlane(settings, relay, tables, probe.why, suspect)
-    tables.on_release = plane.released
+    """A running kernel plane beside a running relay. What the kernel holds of `expected` fronts, which will be opened
+    soon, goes on like that of the settings' own.
+    """
+    ports = {port for front in (*settings.fronts, *expected) for port in ports_of(front)}
+    name = table_of(settings)
+    tables = KernelTables(nft, probe.families, settings.listen, ports, forgets=probe.forgets, name=name)
     if adopted := await tables.adopt():
         log.info("goes on from %d endpoints that the kernel holds already", adopted)
-    plane.remember()
+    plane = KernelPlane(settings, relay, tables, probe.why, suspect, expected)
+    tables.on_release = plane.released
     try:
         async with background(tables.run, plane.watch_kernel):
             yield plane

@@ -40,6 +40,7 @@ from dynproxy.ruleset import (
     replacement,
     rewriting,
     table_name,
+    with_ports,
 )
 
 log = logging.getLogger("kernel")
@@ -82,12 +83,19 @@ class KernelTables:
     """
 
     def __init__(
-        self, nft: Nft, families: Sequence[str], listen: str | None, ports: Iterable[Port], *, forgets: bool = True
+        self,
+        nft: Nft,
+        families: Sequence[str],
+        listen: str | None,
+        ports: Iterable[Port],
+        *,
+        forgets: bool = True,
+        name: str | None = None,
     ) -> None:
         self._nft = nft
         self._ports = tuple(sorted(ports))
         self._listen = listen
-        self._name = table_name(listen, (port.number for port in self._ports))
+        self._name = name or table_name(listen, (port.number for port in self._ports))
         empty = [Ruleset(family, self._name, listen, forgets=forgets) for family in families]
         self._tables = {rules.family: self._unknown(rules) for rules in empty}
         self._rivals = ""  # the text that removes them
@@ -134,20 +142,39 @@ class KernelTables:
             except adopted.UnreadableError as error:
                 log.warning("table %s %s is replaced: %s", family, rules.table, error)
                 continue
-            kept = {port: held.fronts.get(port, NOBODY) for port in self._ports}
-            known = {number for front in kept.values() for number in front.slots}
-            endpoints = {number: held.endpoints[number] for number in known}
-            table.held = replace(rules, fronts=kept, endpoints=endpoints)
+            kept = with_ports(held, self._ports)
+            table.held = replace(rules, fronts=kept.fronts, endpoints=kept.endpoints)
             table.numbers = Numbers(table.held, random.randint(1, MAX_ENDPOINT))  # noqa: S311 - no secret
             table.sure = held == table.held
-        numbers = {port.number for port in self._ports}
+        await self._see_rivals()
+        if (all(table.sure for table in self._tables.values()) and not self._rivals) or not self._ports:
+            self._changed.set()  # the same again in this version's words: then it can be looked after, known or not
+        return sum(len(table.held.endpoints) for table in self._tables.values())
+
+    async def _see_rivals(self) -> None:
+        """Learn who else holds ports of ours: nobody does who listens there, for we do."""
         try:
+            numbers = {port.number for port in self._ports}
             self._rivals = await forgotten_tables(self._nft, self._listen, numbers, but=self._name)
         except NftError as error:
             log.warning("what others before left cannot be seen: %s", error)
-        if all(table.sure for table in self._tables.values()) and not self._rivals:
-            self._changed.set()  # the same again in this version's words: then it can be looked after, known or not
-        return sum(len(table.held.endpoints) for table in self._tables.values())
+
+    def hold(self, ports: Iterable[Port]) -> None:
+        """Hold these ports from now on, nobody behind a new one. Ports are part of the rules, so with what is wanted
+        next, or at once if one goes, the tables are made anew, in one transaction; connections go on.
+        """
+        before, self._ports = self._ports, tuple(sorted(ports))
+        if set(before).difference(self._ports):
+            self._changed.set()
+
+    async def _take_ports(self) -> None:
+        """Let what is held have exactly our ports, without a change of what the kernel has."""
+        if all(table.held.fronts.keys() == set(self._ports) for table in self._tables.values()):
+            return
+        await self._see_rivals()
+        for table in self._tables.values():
+            table.held, table.sure = with_ports(table.held, self._ports), False
+            table.wants = {port: want for port, want in table.wants.items() if port in table.held.fronts}
 
     def want(self, wants: Mapping[str, Wants]) -> int:
         """Make these, by family, what the ports named in them shall do; returns a ticket for `settled`.
@@ -158,7 +185,7 @@ class KernelTables:
             return self._tried
         for family, ports in wants.items():
             if family in self._tables:
-                self._tables[family].wants.update(ports)
+                self._tables[family].wants.update({port: want for port, want in ports.items() if port in self._ports})
         self._wanted += 1
         self._changed.set()
         return self._wanted
@@ -186,7 +213,7 @@ class KernelTables:
 
     def serves(self, family: str, port: Port) -> bool:
         """Whether the kernel takes new connections of this port."""
-        return bool(self._tables[family].held.fronts[port].slots)
+        return bool(self._tables[family].held.fronts.get(port, NOBODY).slots)
 
     def held(self, family: str, port: Port) -> frozenset[Address]:
         """The addresses that the kernel sends new connections of this port to."""
@@ -244,9 +271,12 @@ class KernelTables:
         """One transaction, and what it says about what is held."""
         if self._removed:
             return
+        await self._take_ports()
         tables = self._tables.values()
         taken = [table.take() for table in tables]
         plans = [planned(table.held, wants, table.numbers) for table, wants in zip(tables, taken, strict=True)]
+        for table in tables:
+            self._save_counts(table)
         text = self._rivals + "".join(map(_transaction, tables, plans))
         before = generation()
         try:
@@ -267,10 +297,14 @@ class KernelTables:
             log.info("the kernel's rules are as they shall be again")
         self.error = None
         for table, plan, wants in zip(tables, plans, taken, strict=True):
-            held, table.held, table.sure, table.ours = table.held, plan, True, True
-            for port in wants:
-                if left := set(held.fronts[port].ring).difference(plan.fronts[port].ring):
-                    self.on_release(plan.family, port, frozenset(held.endpoints[number] for number in left))
+            self._written(table, plan, wants)
+
+    def _written(self, table: _Table, plan: Ruleset, wants: Wants) -> None:
+        """Take what was planned for what is held, and tell who gets nobody any more."""
+        held, table.held, table.sure, table.ours = table.held, plan, True, True
+        for port in wants:
+            if left := set(held.fronts[port].ring).difference(plan.fronts[port].ring):
+                self.on_release(plan.family, port, frozenset(held.endpoints[number] for number in left))
 
     def _doubt(self, why: str) -> None:
         """Nothing is sure any more; the next transaction replaces everything."""
@@ -308,6 +342,12 @@ class KernelTables:
         for counted in take_counts(*where):
             self.packets[counted.name] += counted.packets
             self.bytes[counted.name] += counted.bytes
+
+    def _save_counts(self, table: _Table) -> None:
+        """What a table has counted goes with it when it is made anew."""
+        if table.ours and not table.sure:
+            with contextlib.suppress(NetlinkError):  # somebody else was faster
+                self._take_up(table)
 
     async def _verify(self, tables: Iterable[_Table]) -> None:
         """Raise what is wrong with the tables, NftError or UnreadableError."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from ambcore.errors import ConfigError
 from ambcore.model import Address
 from dynproxy.cleanup import forgotten_tables
-from dynproxy.config import Settings
-from dynproxy.kernel_plane import kernel_plane
+from dynproxy.config import Front, Settings
+from dynproxy.kernel_plane import kernel_plane, table_of
 from dynproxy.nft import Nft, NftError
 from dynproxy.plane import DataPlane
 from dynproxy.probe import Probe, probe
@@ -22,9 +22,12 @@ log = logging.getLogger("plane")
 
 @contextlib.asynccontextmanager
 async def chosen_plane(
-    settings: Settings, suspect: Callable[[Address], None] = lambda _: None
+    settings: Settings, suspect: Callable[[Address], None] = lambda _: None, expected: Iterable[Front] = ()
 ) -> AsyncIterator[DataPlane]:
-    """The running plane. Raises ConfigError for a kernel that was insisted on and cannot be had, or a port."""
+    """The running plane. Raises ConfigError for a kernel that was insisted on and cannot be had, or a port.
+
+    `expected` are fronts that will be opened soon: what is left of them from a process before this one goes on.
+    """
     nft = Nft()
     found = await _kernel(settings, nft)
     if settings.plane == "kernel" and not found.families:
@@ -32,11 +35,11 @@ async def chosen_plane(
     async with contextlib.AsyncExitStack() as stack:
         relay = await stack.enter_async_context(relay_plane(settings, found.why))
         if not found.families:
-            await _leave(settings, nft)
+            await _leave(settings, nft, expected)
             log.info("the relay serves: %s", found.why)
             yield relay
             return
-        yield await stack.enter_async_context(kernel_plane(settings, relay, nft, found, suspect))
+        yield await stack.enter_async_context(kernel_plane(settings, relay, nft, found, suspect, expected))
 
 
 async def _kernel(settings: Settings, nft: Nft) -> Probe:
@@ -48,9 +51,11 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")
 
 
-async def _leave(settings: Settings, nft: Nft) -> None:
+async def _leave(settings: Settings, nft: Nft, expected: Iterable[Front]) -> None:
     """Take away what a former self left, which would go on forwarding as it was then."""
+    ports = {front.port for front in (*settings.fronts, *expected)}
     with contextlib.suppress(NftError):  # without the right to see tables there are none of ours
-        if text := await forgotten_tables(nft, settings.listen, {front.port for front in settings.fronts}):
+        own = table_of(settings) if settings.containers else None
+        if text := await forgotten_tables(nft, settings.listen, ports, own=own):
             await nft.apply(text)
             log.warning("removed the rules that a dynproxy had left here")

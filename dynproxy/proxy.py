@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ambcore.admission import Admission
 from ambcore.model import Address, parse_ip
@@ -13,43 +15,72 @@ from ambnet.addresses import local_addresses
 from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
-from dynproxy.config import Front, Settings
-from dynproxy.following import following
+from dynproxy.config import Settings
+from dynproxy.following import Following, following
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
 from dynproxy.report import Report
 from dynproxy.sources import EtcdSource
 
+if TYPE_CHECKING:
+    from dynproxy.docker_source import Containers
+
 log = logging.getLogger("dynproxy")
 
 
 async def proxy(settings: Settings, life: Life) -> int:
     """The whole life; returns the exit code. Raises ConfigError while starting."""
-    etcd_config = settings.etcd_config()
-    reader = Reader(settings.prefix, Admission(settings.instances_in, own_listeners(settings)))
     async with contextlib.AsyncExitStack() as stack:
+        etcd = await stack.enter_async_context(Etcd(settings.etcd_config())) if settings.fronts else None
+        containers = await known_containers(settings, life, stack) if settings.containers else None
+        if life.stopping.is_set():
+            return 0
         health = HealthChecks(
             settings.check_interval,
             settings.check_timeout,
             lambda service, _: followed.health_changed(service),
         )
-        plane = await stack.enter_async_context(chosen_plane(settings, health.soon))
-        etcd = await stack.enter_async_context(Etcd(etcd_config))
+        expected = containers.fronts if containers else ()
+        plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts))
-        names = sorted({front.service for front in settings.fronts})
-        for name in names:
-            followed.follow(EtcdSource(etcd, name, reader, relist=settings.relist))
-        report = Report(settings, etcd, followed, plane, health, life)
+        if etcd:
+            follow_services(settings, etcd, followed)
+        report = Report(settings, etcd, containers, followed, plane, health, life)
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
         await stack.enter_async_context(background(health.run))
-        log.info("listening for %s", ", ".join(map(_front_text, settings.fronts)))
-        await life.unless_stopping(followed.known())
+        if containers:
+            await stack.enter_async_context(background(partial(containers.serve, followed)))
+        log.info("listening for %s", _names(settings))
+        await life.unless_stopping(report.known())
         if not life.stopping.is_set():
-            life.ready(f"balancing {', '.join(names)}")
+            life.ready(f"balancing {_names(settings)}")
         await life.stopping.wait()
         await drain(plane, settings.drain)
     return 0
+
+
+async def known_containers(settings: Settings, life: Life, stack: contextlib.AsyncExitStack) -> Containers:
+    """The containers to stand for, followed as long as `stack`, once each was looked at or we are told to stop.
+
+    Which ports there are to listen on is not known before, and what a process before this one left in the kernel goes
+    on meanwhile.
+    """
+    from ambnet.dockerd import Engine  # noqa: PLC0415 - Docker's SDK is a third of our memory, and few need it
+    from dynproxy.docker_source import Containers  # noqa: PLC0415 - likewise
+
+    engine = await stack.enter_async_context(Engine(settings.docker, tls=settings.docker_tls))
+    containers = Containers(engine, settings.containers, settings.listen, resync=settings.resync)
+    await stack.enter_async_context(background(containers.run))
+    await life.unless_stopping(containers.known.wait())
+    return containers
+
+
+def follow_services(settings: Settings, etcd: Etcd, followed: Following) -> None:
+    """Follow every service of the command line in etcd."""
+    reader = Reader(settings.prefix, Admission(settings.instances_in, own_listeners(settings)))
+    for name in sorted({front.service for front in settings.fronts}):
+        followed.follow(EtcdSource(etcd, name, reader, relist=settings.relist))
 
 
 def own_listeners(settings: Settings) -> frozenset[Address]:
@@ -68,5 +99,6 @@ async def drain(plane: DataPlane, seconds: float) -> None:
     log.info("drained in %.1f s: %s", time.monotonic() - started, ending)
 
 
-def _front_text(front: Front) -> str:
-    return f"{front.service} on port {front.port}"
+def _names(settings: Settings) -> str:
+    fronts = [f"{front.service} on port {front.port}" for front in settings.fronts]
+    return ", ".join([*fronts, *(f"the ports of {name}" for name in settings.containers)])

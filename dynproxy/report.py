@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,6 +24,9 @@ from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane, PlaneStats
 from dynproxy.sources import EtcdSource, Source
 
+if TYPE_CHECKING:
+    from dynproxy.docker_source import Containers
+
 NOBODY = ServiceStats()
 NOTHING = InstanceStats()
 
@@ -35,6 +38,7 @@ class Report(Collector):
         self,
         settings: Settings,
         etcd: Etcd | None,
+        containers: Containers | None,
         following: Following,
         plane: DataPlane,
         health: HealthChecks,
@@ -42,6 +46,7 @@ class Report(Collector):
     ) -> None:
         self._settings = settings
         self._etcd = etcd
+        self._containers = containers
         self._following = following
         self._plane = plane
         self._health = health
@@ -64,8 +69,16 @@ class Report(Collector):
         """None once every service is known and until we stop."""
         if self._life.stopping.is_set():
             return "stopping"
+        if self._containers is not None and not self._containers.in_line.is_set():
+            return "containers are not known yet"
         unknown = [source.service for source in self._following.sources if not source.known.is_set()]
         return f"not known yet: {', '.join(unknown)}" if unknown else None
+
+    async def known(self) -> None:
+        """Until every service is known that is followed from the start."""
+        if self._containers is not None:
+            await self._containers.in_line.wait()
+        await self._following.known()
 
     def status(self) -> dict[str, Any]:
         """The status document; every duration in seconds, every size in bytes."""
@@ -88,6 +101,7 @@ class Report(Collector):
                 "last_error": self._etcd.last_error,
                 "view_age": _rounded(_oldest(self._following.sources)),
             },
+            "docker": None if self._containers is None else _containers(self._containers),
             "services": [self._service(source, stats) for source in self._following.sources],
         }
 
@@ -136,6 +150,9 @@ class Report(Collector):
         yield _gauge("amb_plane_healthy", "1 while every data plane process runs.", {}, float(stats.healthy))
         if self._etcd is not None:
             yield _gauge("amb_etcd_connected", "1 while etcd answers.", {}, float(self._etcd.connected))
+        if self._containers is not None:
+            connected = float(self._containers.engine.connected)
+            yield _gauge("amb_docker_connected", "1 while the Docker daemon answers.", {}, connected)
         yield _gauge("amb_loop_lag_seconds", "Lateness of the control plane's event loop.", {}, self._life.loop_lag)
         yield from self._view_metrics()
         yield from self._traffic_metrics(stats)
@@ -236,6 +253,30 @@ def _instance(instance: Instance, traffic: InstanceStats, health: Health | None,
         "connect_failures": traffic.connect_failures,
         "bytes_in": traffic.bytes_in,
         "bytes_out": traffic.bytes_out,
+    }
+
+
+def _containers(containers: Containers) -> dict[str, Any]:
+    sight = containers.sight()
+    named = {name: containers.seen.get(name) for name in containers.names}
+    return {
+        "url": containers.engine.url,
+        "connected": containers.engine.connected,
+        "last_error": sight.error,
+        "view_age": _rounded(sight.age),
+        "containers": [
+            {"name": name, "exists": False}
+            if item is None
+            else {
+                "name": name,
+                "exists": True,
+                "id": item.id,
+                "address": None if item.address is None else str(item.address),
+                "why": item.why,
+                "ports": [f"{port}/{protocol}" for port, protocol in item.doors],
+            }
+            for name, item in named.items()
+        ],
     }
 
 

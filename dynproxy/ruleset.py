@@ -6,6 +6,7 @@ One table per address family holds all of it:
                       clients come to the relay's listener
     chain tcp_6379    draws a slot, then asks three maps: slot -> endpoint, endpoint dead?, endpoint -> address
     chain tcp_6379_ring   steps from a dead endpoint to the next live one; when all are dead, on to the relay
+    set clients       whom `--allow` lets in; the others come to the relay's listener, which refuses them
     set dead          endpoints that refused lately; the kernel writes it, a few seconds each
     ct timeout unanswered   forgets a connection without an answer before its client asks again
     chain guard       sees what leaves: counts it, and drops refusals, so that a client only sees its own retransmission
@@ -16,11 +17,13 @@ made of integers, parsed addresses and the names below, and of nothing else.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from ambcore.admission import IPNetwork
 from ambcore.model import Address, Protocol
 
 SIGNATURE, SIGNATURE_MASK = 0xA3B00000, 0xFFF00000
@@ -85,6 +88,8 @@ NOBODY = Front()
 class Ruleset:
     """Everything that one table says. `listen` is the one address it serves, None for every local one.
 
+    `clients` are the networks that it serves, none of which covers another, None for everybody; of an empty one nobody.
+
     `endpoints` has exactly those that are in a slot of a front; no endpoint is in two fronts. `forgets` is false on a
     kernel without timeouts of one's own for connections (CONFIG_NF_CONNTRACK_TIMEOUT).
     """
@@ -95,17 +100,30 @@ class Ruleset:
     fronts: Mapping[Port, Front] = field(default_factory=dict)
     endpoints: Mapping[int, Address] = field(default_factory=dict)
     forgets: bool = True
+    clients: tuple[IPNetwork, ...] | None = None
 
 
-def table_name(listen: str | None, ports: Iterable[int]) -> str:
-    """The name under which a process finds its table again: by the lowest port it holds, which no other can hold."""
+def table_name(listen: str | None, ports: Iterable[int], containers: Iterable[str] = ()) -> str:
+    """The name under which a process finds its table again: by the lowest port it holds, which no other can hold.
+
+    Where the ports are those of containers, and come and go with them, by a checksum of the containers' names.
+    """
     where = "" if listen is None else listen.replace(":", "-") + "_"
-    return f"{PREFIX}{where}{min(ports)}"
+    names = "\n".join(sorted(containers))
+    return f"{PREFIX}{where}" + (f"of-{zlib.crc32(names.encode()):08x}" if names else f"{min(ports)}")
 
 
 def addresses_of(rules: Ruleset, port: Port) -> frozenset[Address]:
     """Where new connections of a port go."""
-    return frozenset(rules.endpoints[endpoint] for endpoint in rules.fronts[port].slots)
+    return frozenset(rules.endpoints[endpoint] for endpoint in rules.fronts.get(port, NOBODY).slots)
+
+
+def with_ports(rules: Ruleset, ports: Iterable[Port]) -> Ruleset:
+    """The same with these ports and no others; nobody is behind a new one."""
+    fronts = {port: rules.fronts.get(port, NOBODY) for port in ports}
+    served = {number for front in fronts.values() for number in front.ring}
+    endpoints = {number: address for number, address in rules.endpoints.items() if number in served}
+    return replace(rules, fronts=fronts, endpoints=endpoints)
 
 
 def are_rivals(one: str, other: str) -> bool:
@@ -174,6 +192,10 @@ class _Text:
                 f"add ct timeout {self.where} unanswered "
                 f"{{ protocol tcp; l3proto {rules.family}; policy = {{ syn_sent : {UNANSWERED} }} ; }}"
             )
+        if rules.clients is not None:
+            yield f"add set {self.where} clients {{ type {self._address_type}; flags interval; }}"
+            if rules.clients:
+                yield f"add element {self.where} clients {{ {', '.join(map(str, rules.clients))} }}"
         yield f"add map {self.where} to {{ type mark : {self._address_type} . inet_service; }}"
         yield f"add map {self.where} next {{ type mark : mark; }}"
         yield f"add map {self.where} fronts {{ type inet_proto . inet_service : verdict; }}"
@@ -241,7 +263,8 @@ class _Text:
 
     def _prerouting(self) -> Iterator[str]:
         local = f"{self.rules.family} daddr {self.rules.listen}" if self.rules.listen else "fib daddr type local"
-        yield f"{local} meta l4proto . th dport vmap @fronts"
+        clients = "" if self.rules.clients is None else f"{self.rules.family} saddr @clients "
+        yield f"{local} {clients}meta l4proto . th dport vmap @fronts"
 
     def _postrouting(self) -> Iterator[str]:
         yield f"ct mark & {SIGNATURE_MASK:#x} == {SIGNATURE:#x} masquerade"

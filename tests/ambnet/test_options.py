@@ -242,3 +242,9 @@ def test_an_option_with_one_dash_takes_two_and_may_come_several_times(
 def test_each_of_several_values_is_read_with_care() -> None:
     with pytest.raises(ConfigError, match=r"^-name: a port is a number"):
         read_settings(Old, prog="x", description="X.", argv=["-name", "1", "-name", "x"], environ={})
+
+
+@pytest.mark.parametrize("argv", [["-nam", "1"], ["-n", "1"], ["-lou"]])
+def test_the_beginning_of_an_option_is_not_the_option(argv: list[str]) -> None:
+    with pytest.raises(ConfigError, match="unrecognized"):
+        read_settings(Old, prog="x", description="X.", argv=argv, environ={})
