@@ -8,6 +8,7 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 
 from ambcore.backoff import backoff
 from ambcore.model import Instance, Protocol
@@ -32,6 +33,7 @@ log = logging.getLogger("relay")
 
 MUTE = 2  # looks, one a second, without a word of a worker before changes no longer wait for it
 SILENCE = 10  # looks without a word before it counts as hung; it speaks each second
+HAND_IN_AGAIN = 0.01  # seconds
 RESTART = (0.05, 5.0)  # seconds before a worker is replaced: first and longest
 
 
@@ -48,6 +50,7 @@ class RelayPlane:
         self._workers = [Worker(self._on_word) for _ in range(settings.workers)]
         self._latest: dict[str, Endpoints] = {}  # by route, as is what follows
         self._described: dict[str, Described] = {}
+        self._given: dict[str, tuple[tuple[Instance, ...], frozenset[str]]] = {}  # by service: as they were applied
         self._generation = 0
         self._past: list[Stats] = []
         self._progress = asyncio.Condition()
@@ -59,25 +62,64 @@ class RelayPlane:
         if front in self._listening:
             return
         self._listening[front] = listening = listen(front, self._settings.listen, len(self._workers))
-        for slot, worker in enumerate(self._workers if self._started else ()):
-            for route, sockets in listening.routes(slot):
-                worker.open(self._route_setup(route, sockets))
+        if self._started:
+            await asyncio.gather(
+                *(
+                    self._hand_in(worker, listening, partial(worker.open, self._route_setup(route, sockets)))
+                    for slot, worker in enumerate(self._workers)
+                    for route, sockets in listening.routes(slot)
+                )
+            )
+        if front.service in self._given:
+            await self.apply(front.service, *self._given[front.service])
 
     async def close(self, front: Front) -> None:
         """Close a front's sockets, ours and the workers'; see DataPlane."""
         listening = self._listening.pop(front, None)
         if listening is None:
             return
-        for worker in self._workers:
-            for route, (host, port) in listening.places():
-                worker.close(route, host, port)
+        places = list(listening.places())
         listening.close()
+        listened = self._routes(front.service)
+        for route, _ in places:
+            if route not in listened:  # else the next worker would hear of instances of a route that it does not have
+                self._latest.pop(route, None)
+                self._described.pop(route, None)
+        if not listened:
+            self._given.pop(front.service, None)
+        if self._started:
+            await asyncio.gather(
+                *(
+                    self._hand_in(worker, None, partial(worker.close, route, host, port))
+                    for worker in self._workers
+                    for route, (host, port) in places
+                )
+            )
+
+    async def _hand_in(self, worker: Worker, listening: Listening | None, order: Callable[[], None]) -> None:
+        """Give a worker an order about sockets, unless they are not those of a front any more.
+
+        One that ends over it leaves them to its successor, which gets what is open by then.
+        """
+        while not worker.ended.is_set():
+            if listening is not None and self._listening.get(listening.front) is not listening:
+                return
+            try:
+                order()
+            except BlockingIOError:  # it has not taken all of those before
+                await asyncio.sleep(HAND_IN_AGAIN)
+                continue
+            except OSError as error:
+                log.debug("worker %d takes no sockets: %s", worker.pid, error.strerror)
+                worker.kill()
+            return
 
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
     ) -> None:
         """Give a service's instances to every worker; see DataPlane."""
         self._generation += 1
+        self._given[service] = instances, unhealthy
         expected = [
             (name, self._apply(name, protocol, instances, unhealthy))
             for name, protocol in self._routes(service).items()

@@ -62,6 +62,7 @@ class Worker:
         """
         ours, theirs = socket.socketpair()
         self._door, their_door = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._door.setblocking(False)
         with theirs, their_door:
             control, doors = theirs.fileno(), their_door.fileno()
             command = [sys.executable, "-P", "-m", "ambnet.relay.worker"]
@@ -91,7 +92,7 @@ class Worker:
         self._tell_newest(endpoints.service)
 
     def open(self, setup: RouteSetup) -> None:
-        """Have it serve more sockets, which `setup` names by our own numbers. Raises OSError when it takes none.
+        """Have it serve more sockets, which `setup` names by our own numbers. Raises OSError when it takes none now.
 
         The route comes first, in order with its instances; the sockets follow by their own way.
         """
@@ -100,8 +101,9 @@ class Worker:
             hand_in(self._door, setup)
 
     def close(self, service: str, host: str, port: int) -> None:
-        """Have it close a route's listener on this address."""
-        self._say(Close(service, host, port))
+        """Have it close a route's listener on this address. Raises OSError when it takes no orders now."""
+        if not self.ended.is_set():
+            hand_in(self._door, Close(service, host, port))
 
     def drain(self, seconds: float) -> None:
         """Have it end with its last connection, or after `seconds`."""

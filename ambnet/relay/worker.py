@@ -107,7 +107,7 @@ class Worker:
         for service in setup.services:
             self._open(service)
         if self._doors is not None:
-            Doors(self.loop, self._doors, self._open)
+            Doors(self.loop, self._doors, self._obey)
         self.control.send(Ready())
         self._report()
 

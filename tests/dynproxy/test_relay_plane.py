@@ -120,7 +120,7 @@ async def test_a_worker_that_dies_just_before_a_drain_is_not_replaced() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_no_descriptor_but_its_own_comes_to_a_worker(workers: int) -> None:
-    """stdin, stdout, stderr, the control channel and the port; epoll and the bell are made by itself."""
+    """stdin, stdout, stderr, the control channel, the door, the port twice; epoll and the bell are made by itself."""
     async with running(workers) as (plane, _):
         for pid in plane.stats().processes:
-            assert open_files(pid) == 7
+            assert open_files(pid) == 9
