@@ -122,8 +122,7 @@ def dynproxy(plane: str, workers: int = 1) -> Callable[[Scene], Running]:
         registry = Registry(scene.proxy)
         registry.put(record("redis", "one", SERVER, REDIS))
         registry.put(record("iperf", "one", SERVER, IPERF))
-        if plane == "kernel":
-            registry.put(record("iperf", "one:udp", SERVER, IPERF, protocol="udp"))
+        registry.put(record("iperf", "one:udp", SERVER, IPERF, protocol="udp"))
         options = ("--check-interval", "0") if scene.delicate else ()
         started = Dynproxy.start(scene, plane, {"redis": REDIS, "iperf": IPERF}, workers=workers, options=options)
         return started.running
@@ -252,7 +251,7 @@ SUBJECTS: Mapping[str, Subject] = {
         Subject("direct", "no proxy: routed through the proxy's namespace", direct, udp=True),
         Subject("dnat", "two bare nftables rules: what any forwarding in the kernel pays", dnat, udp=True),
         Subject("kernel", "dynproxy --plane kernel", dynproxy("kernel"), udp=True),
-        Subject("relay-1", "dynproxy --plane relay --workers 1", dynproxy("relay", 1)),
+        Subject("relay-1", "dynproxy --plane relay --workers 1", dynproxy("relay", 1), udp=True),
         Subject(
             *("relay-2", f"dynproxy --plane relay --workers {WORKERS}", dynproxy("relay", WORKERS)),
             rival="haproxy-2",

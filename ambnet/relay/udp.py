@@ -85,8 +85,8 @@ class Datagrams:
         return min(self._relay.limits.udp_sessions, self._files - 2 * self._relay.connections)
 
     def make_room(self) -> None:
-        """Forget clients until there are no more than there is room for."""
-        room = self.room
+        """Forget clients until one connection more fits beside them."""
+        room = self.room - 2
         while len(self.roll) > room and self._evict(room):
             pass
 
@@ -115,9 +115,9 @@ class Datagrams:
             self._sweep()
         return session
 
-    def admits(self, _host: str) -> bool:
+    def admits(self, host: str) -> bool:
         """Whether this client is served."""
-        return True
+        return self._relay.access.admits(host)
 
     def _evict(self, most: int) -> bool:
         victim = self.roll.first_to_go(most)

@@ -16,6 +16,25 @@ def test_counters_and_instances_add_up_by_name() -> None:
     assert summed.instances == {"x": InstanceStats(3, 15, 1, 110, 220, ejected=True)}
 
 
+def test_datagrams_and_connections_of_a_service_are_one() -> None:
+    """Instances united, counters added: nobody who asks about a service asks about its routes."""
+    both = Stats(
+        0,
+        {
+            "dns": ServiceStats(2, {"accepted": 1, "reset": 0}, {"tcp": InstanceStats(1, 2, 3, 4, 5)}),
+            "dns/udp": ServiceStats(0, {"udp_sessions": 7, "reset": 0}, {"udp": InstanceStats(7, 8, 9, 10, 11)}),
+        },
+    )
+    summed = total([both, both])
+    assert list(summed) == ["dns"]
+    assert summed["dns"].parked == 4
+    assert summed["dns"].counters == {"accepted": 2, "reset": 0, "udp_sessions": 14}
+    assert summed["dns"].instances == {
+        "tcp": InstanceStats(2, 4, 6, 8, 10),
+        "udp": InstanceStats(14, 16, 18, 20, 22),
+    }
+
+
 def test_nothing_sums_to_nothing() -> None:
     assert total([]) == {}
 
