@@ -21,6 +21,7 @@ from ambnet.relay.options import RelayOptions
 
 PROG = "dynproxy"
 DESCRIPTION = "Dynamic ambassador: listens on PORT and balances connections over the instances of SERVICE in etcd."
+REST = 0.05  # seconds between two tries at a container that refuses: nobody else can answer, and it is near
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, LogOption
         container runs: a client waits for that as it does for the container.
         """
         limits = replace(super().limits, park=self.park, park_max=self.park_max)
-        return replace(limits, retry=max(limits.retry, self.park)) if self.containers else limits
+        return replace(limits, retry=max(limits.retry, self.park), rest=REST) if self.containers else limits
 
 
 def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ambnet.relay.route import Route
     from ambnet.relay.upstream import Upstream
 
-REST = 0.1  # seconds between two rounds when every instance refused
 LEAST_PATIENCE = 1.0  # seconds for one instance however many there are: a lost SYN is sent again after one
 
 # Connect errors of this machine: they say nothing of the instance.
@@ -221,7 +220,7 @@ class Dial:
             self.route.counters["unanswered"] += 1
             self.give_up()
         else:
-            self.until = now + REST
+            self.until = now + limits.rest
             self._enter(Phase.RESTING)
 
     def _park(self) -> None:

@@ -14,13 +14,15 @@ class Limits:
     """What one relay promises; the defaults are the documented ones.
 
     `connect_timeout` is for one instance, `connect_budget` for all that one client is tried with, `retry` how long a
-    client is kept when every instance refused. `idle_timeout` 0 means never. `max_connections` None means as many as
-    the limit of open files allows. `udp_sessions` are the UDP clients known at once.
+    client is kept when every instance refused, and `rest` the pause before it asks all of them again. `idle_timeout` 0
+    means never. `max_connections` None means as many as the limit of open files allows. `udp_sessions` are the UDP
+    clients known at once.
     """
 
     connect_timeout: float = 3.0
     connect_budget: float = 10.0
     retry: float = 1.0
+    rest: float = 0.1
     idle_timeout: float = 3600.0
     half_open_timeout: float = 30.0
     park: float = 10.0
