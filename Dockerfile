@@ -1,4 +1,4 @@
-# The programs as images: docker build --target registrar|simple-amb|ambassador|dynproxy|ambctl .
+# The programs as images: docker build --target registrar|simple-amb|ambassador|dynproxy|grand-ambassador|ambctl .
 # Plain Dockerfile syntax only, so that the classic builder (Docker 20.10) and BuildKit both take it. The layers of
 # Python and of the dependencies are shared: three of the images differ by a few megabytes at most.
 
@@ -83,6 +83,11 @@ COPY --from=source /opt/ambassadors/dynproxy dynproxy
 HEALTHCHECK --interval=30s --timeout=5s CMD ["python3", "-S", "healthcheck.py"]
 ENTRYPOINT ["python3", "-m", "dynproxy"]
 
+# ---- grand-ambassador: dynproxy for containers of its own host; it needs Docker's socket as registrar does -----------
+FROM dynproxy AS grand-ambassador
+ENTRYPOINT ["python3", "-m", "dynproxy.grand"]
+
+# ---- ambctl: the operator's tool -----------------------------------------------------------------------------------
 FROM agent AS ambctl
 COPY --from=source /opt/ambassadors/ambctl ambctl
 USER ambassador

@@ -10,9 +10,8 @@ import pytest
 from tests.hosts.machine import Machine, docker, machines
 from tests.support.waiting import eventually
 
-DEMO_IMAGES = tuple(
-    f"etcd-ambassadors/{name}" for name in ("demo-redis", "simple-amb", "ambassador", "registrar", "dynproxy")
-)
+PROGRAMS = ("simple-amb", "ambassador", "registrar", "dynproxy", "grand-ambassador")
+DEMO_IMAGES = tuple(f"etcd-ambassadors/{name}" for name in ("demo-redis", *PROGRAMS))
 
 
 @dataclass(frozen=True, slots=True)

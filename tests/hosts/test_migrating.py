@@ -18,6 +18,7 @@ RENAMED = {
     "polvi/simple-amb": "etcd-ambassadors/simple-amb",
     "polvi/docker-register": "etcd-ambassadors/registrar",
     "polvi/dynamic-etcd-amb": "etcd-ambassadors/dynproxy",
+    "cpuguy83/docker-grand-ambassador": "etcd-ambassadors/grand-ambassador",
     "gliderlabs/registrator": "etcd-ambassadors/registrar",
     ":4001": ":2379",  # etcd's old port, which its v2 API went with
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("simple-amb", "ambassador")  # without dependencies
-PROGRAMS = (*SMALL, "registrar", "dynproxy", "ambctl")
+PROGRAMS = (*SMALL, "registrar", "dynproxy", "grand-ambassador", "ambctl")
 
 
 def image(name: str) -> str:

@@ -37,6 +37,7 @@ def _config(name: str, field: str) -> str:
         ("ambassador", "HOST:PORT", []),
         ("registrar", "--ttl", ["--ttl", "soon", "redis-demo.service", "6379", "redis-A"]),
         ("dynproxy", "--workers", ["--workers", "many", "redis-A", "6379"]),
+        ("grand-ambassador", "-name", []),
         ("ambctl", "--no-such-option", ["--no-such-option", "ls"]),
     ],
 )
