@@ -7,7 +7,7 @@ when the record is read; as records hold IP literals only, nothing can change be
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,11 +66,11 @@ def _within(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
 class Admission:
     """The rule: inside `instances_in` if that is given, else anywhere but `NEVER`; and never one of `own`.
 
-    `own` are the proxy's own listeners: an instance there would be a loop.
+    `own` are the proxy's own listeners, which may come and go: an instance there would be a loop.
     """
 
     instances_in: tuple[IPNetwork, ...] = ()
-    own: frozenset[Address] = field(default_factory=frozenset)
+    own: Set[Address] = field(default_factory=frozenset)
 
     def check(self, address: Address) -> None:
         """Raises RecordError with reason `own_listener` or `address_denied`; returns nothing if all is well."""

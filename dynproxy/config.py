@@ -121,6 +121,9 @@ class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, LogOption
         env=["AMB_CONTAINER"],
         metavar="NAME",
     )
+    links: bool = switch(
+        "--links", help="listen for what this host's containers ask for by the label ambassador.links, where they are"
+    )
     listen: str | None = option(
         "--listen",
         default=None,
@@ -237,7 +240,11 @@ def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     settings = read_settings(Settings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ)
     if settings.cleanup:
         return settings
-    if not settings.services and not settings.containers:
+    if not settings.services and not settings.containers and not settings.links:
         raise ConfigError("SERVICE PORT", "missing")
     parse_fronts(settings.services)
+    if settings.links and settings.containers:
+        raise ConfigError("--links", "cannot go with --container: run one dynproxy for each")
+    if settings.links and settings.plane == "kernel":
+        raise ConfigError("--plane", "kernel cannot go with --links, whose listeners come and go")
     return settings

@@ -37,6 +37,7 @@ NOTHING = Plan({})
 class Links:
     """Runs by `run`, while `engine` and `followed` are entered; an Observer of the inventory.
 
+    `known` is set once every container was looked at and what they want was done.
     `source` makes the source of a service; `own` are the addresses at which no instance may be, ours, kept up to date;
     `listen` is where the fronts of the command line are, None for everywhere.
     """
@@ -60,17 +61,13 @@ class Links:
         self._consumers: dict[str, Consumer] = {}
         self._changed = asyncio.Event()
         self._plan = NOTHING
+        self.known = asyncio.Event()
         self._open: dict[Place, Front] = {}
         self._failed: dict[Place, str] = {}
         self._said: frozenset[str] = frozenset()
         self._networks = Saying(log, "known")
         self._delays = backoff(*TRY_AGAIN, random.random)
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def known(self) -> asyncio.Event:
-        """Set once every container was looked at."""
-        return self._inventory.known
 
     async def run(self) -> None:
         """Endless; ends by being cancelled."""
@@ -124,6 +121,7 @@ class Links:
         else:
             self._delays = backoff(*TRY_AGAIN, random.random)
         self._say()
+        self.known.set()
 
     def _try_later(self) -> None:
         """Reconcile again, a little later each time."""

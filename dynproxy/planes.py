@@ -46,6 +46,8 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
     """What the kernel can do for these settings."""
     if settings.plane == "relay":
         return Probe((), "chosen by --plane relay")
+    if settings.links:
+        return Probe((), "with --links listeners come and go")
     if settings.policy not in DRAWS:
         return Probe((), f"{settings.policy} needs to count connections, which the relay does")
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")
@@ -54,6 +56,8 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
 async def _leave(settings: Settings, nft: Nft, expected: Iterable[Front]) -> None:
     """Take away what a former self left, which would go on forwarding as it was then."""
     ports = {front.port for front in (*settings.fronts, *expected)}
+    if not ports:
+        return
     with contextlib.suppress(NftError):  # without the right to see tables there are none of ours
         own = table_of(settings) if settings.containers else None
         if text := await forgotten_tables(nft, settings.listen, ports, own=own):

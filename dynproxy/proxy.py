@@ -25,6 +25,7 @@ from dynproxy.sources import EtcdSource
 
 if TYPE_CHECKING:
     from dynproxy.docker_source import Containers
+    from dynproxy.links import Links
 
 log = logging.getLogger("dynproxy")
 
@@ -32,7 +33,8 @@ log = logging.getLogger("dynproxy")
 async def proxy(settings: Settings, life: Life) -> int:
     """The whole life; returns the exit code. Raises ConfigError while starting."""
     async with contextlib.AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(Etcd(settings.etcd_config())) if settings.fronts else None
+        wants_etcd = settings.fronts or settings.links
+        etcd = await stack.enter_async_context(Etcd(settings.etcd_config())) if wants_etcd else None
         containers = await known_containers(settings, life, stack) if settings.containers else None
         if life.stopping.is_set():
             return 0
@@ -44,9 +46,8 @@ async def proxy(settings: Settings, life: Life) -> int:
         expected = containers.fronts if containers else ()
         plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts))
-        if etcd:
-            follow_services(settings, etcd, followed)
-        report = Report(settings, etcd, containers, followed, plane, health, life)
+        links = await follow_services(settings, etcd, followed, stack) if etcd else None
+        report = Report(settings, etcd, containers, links, followed, plane, health, life)
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
         await stack.enter_async_context(background(health.run))
         if containers:
@@ -76,11 +77,27 @@ async def known_containers(settings: Settings, life: Life, stack: contextlib.Asy
     return containers
 
 
-def follow_services(settings: Settings, etcd: Etcd, followed: Following) -> None:
-    """Follow every service of the command line in etcd."""
-    reader = Reader(settings.prefix, Admission(settings.instances_in, own_listeners(settings)))
+async def follow_services(
+    settings: Settings, etcd: Etcd, followed: Following, stack: contextlib.AsyncExitStack
+) -> Links | None:
+    """Follow every service of the command line in etcd; and, as long as `stack`, those that consumers ask for."""
+    own = set(own_listeners(settings))
+    reader = Reader(settings.prefix, Admission(settings.instances_in, own))
+
+    def source(service: str) -> EtcdSource:
+        return EtcdSource(etcd, service, reader, relist=settings.relist)
+
     for name in sorted({front.service for front in settings.fronts}):
-        followed.follow(EtcdSource(etcd, name, reader, relist=settings.relist))
+        followed.follow(source(name))
+    if not settings.links:
+        return None
+    from ambnet.dockerd import Engine  # noqa: PLC0415 - as above
+    from dynproxy.links import Links  # noqa: PLC0415 - likewise
+
+    engine = await stack.enter_async_context(Engine(settings.docker, tls=settings.docker_tls))
+    links = Links(engine, followed, source, own, listen=settings.listen, resync=settings.resync)
+    await stack.enter_async_context(background(links.run))
+    return links
 
 
 def own_listeners(settings: Settings) -> frozenset[Address]:
@@ -101,4 +118,5 @@ async def drain(plane: DataPlane, seconds: float) -> None:
 
 def _names(settings: Settings) -> str:
     fronts = [f"{front.service} on port {front.port}" for front in settings.fronts]
-    return ", ".join([*fronts, *(f"the ports of {name}" for name in settings.containers)])
+    links = ["what containers ask for"] if settings.links else []
+    return ", ".join([*fronts, *(f"the ports of {name}" for name in settings.containers), *links])

@@ -26,6 +26,7 @@ from dynproxy.sources import EtcdSource, Source
 
 if TYPE_CHECKING:
     from dynproxy.docker_source import Containers
+    from dynproxy.links import Links
 
 NOBODY = ServiceStats()
 NOTHING = InstanceStats()
@@ -39,6 +40,7 @@ class Report(Collector):
         settings: Settings,
         etcd: Etcd | None,
         containers: Containers | None,
+        links: Links | None,
         following: Following,
         plane: DataPlane,
         health: HealthChecks,
@@ -47,6 +49,7 @@ class Report(Collector):
         self._settings = settings
         self._etcd = etcd
         self._containers = containers
+        self._links = links
         self._following = following
         self._plane = plane
         self._health = health
@@ -71,6 +74,8 @@ class Report(Collector):
             return "stopping"
         if self._containers is not None and not self._containers.in_line.is_set():
             return "containers are not known yet"
+        if self._links is not None and not self._links.known.is_set():
+            return "consumers are not known yet"
         unknown = [source.service for source in self._following.sources if not source.known.is_set()]
         return f"not known yet: {', '.join(unknown)}" if unknown else None
 
@@ -78,6 +83,8 @@ class Report(Collector):
         """Until every service is known that is followed from the start."""
         if self._containers is not None:
             await self._containers.in_line.wait()
+        if self._links is not None:
+            await self._links.known.wait()
         await self._following.known()
 
     def status(self) -> dict[str, Any]:
@@ -102,6 +109,7 @@ class Report(Collector):
                 "view_age": _rounded(_oldest(self._following.sources)),
             },
             "docker": None if self._containers is None else _containers(self._containers),
+            "links": None if self._links is None else self._links.status(),
             "services": [self._service(source, stats) for source in self._following.sources],
         }
 
@@ -153,6 +161,10 @@ class Report(Collector):
         if self._containers is not None:
             connected = float(self._containers.engine.connected)
             yield _gauge("amb_docker_connected", "1 while the Docker daemon answers.", {}, connected)
+        if self._links is not None:
+            opened, refused = self._links.figures
+            yield _gauge("amb_link_listeners", "Listeners open for links.", {}, float(opened))
+            yield _gauge("amb_links_refused", "Links that are not served.", {}, float(refused))
         yield _gauge("amb_loop_lag_seconds", "Lateness of the control plane's event loop.", {}, self._life.loop_lag)
         yield from self._view_metrics()
         yield from self._traffic_metrics(stats)

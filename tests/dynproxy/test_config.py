@@ -49,12 +49,19 @@ def test_fronts_are_what_the_arguments_name(typed: str, fronts: list[Front]) -> 
         ("redis-A 6379 --check-interval -2", "--check-interval"),
         ("redis-A 6379 --check-timeout 0", "--check-timeout"),
         ("redis-A 6379 --prefix /", "--prefix"),
+        ("--links --container web", "--links"),
+        ("--links --plane kernel", "--plane"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_the_name_of_its_option(typed: str, named: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         read(typed.split(), {})
     assert refusal.value.option == named
+
+
+def test_links_need_no_service_and_go_with_some() -> None:
+    assert read(["--links"], {}).fronts == ()
+    assert read(["--links", "redis-A:6379"], {}).fronts == (Front("redis-A", 6379),)
 
 
 @pytest.mark.parametrize(
