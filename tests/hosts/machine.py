@@ -67,6 +67,10 @@ class Machine:
         saved = subprocess.run(["docker", "save", *images], capture_output=True, check=True).stdout
         docker("exec", "--interactive", self.container, "docker", "load", "--quiet", given=saved)
 
+    def remove_containers(self) -> None:
+        """Every container of the engine there, running or not."""
+        self.run("sh", "-c", "docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes")
+
     def start(self, *units: str) -> None:
         """systemctl start, and what the journal says if it fails."""
         try:

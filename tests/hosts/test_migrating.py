@@ -53,7 +53,7 @@ def empty(hosts: Hosts) -> Iterator[Hosts]:
         eventually(lambda: host.run("docker", "ps", "--all", "--quiet") == "", 20, "others' containers are gone")  # noqa: B023
     yield hosts
     for host in (hosts.a, hosts.b):
-        host.run("sh", "-c", "docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes")
+        host.remove_containers()
     hosts.a.run("etcdctl", "del", "--prefix", "/services/")
 
 
