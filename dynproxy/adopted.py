@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ambcore.admission import IPNetwork
 from ambcore.model import Address, Protocol
 from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, endpoint_of, rule_counts, successors
 
@@ -42,7 +44,8 @@ def ruleset(items: Sequence[Item], family: str, table: str, listen: str | None) 
         for port in _ports(maps)
     }
     endpoints = {endpoint_of(key): _address(to, family) for key, to in maps["to"]}
-    rules = Ruleset(family, table, listen, fronts, endpoints, any("ct timeout" in item for item in items))
+    forgets = any("ct timeout" in item for item in items)
+    rules = Ruleset(family, table, listen, fronts, endpoints, forgets, _clients(items))
     if serving != {port for port, front in fronts.items() if front.slots}:
         raise UnreadableError("a front leads nowhere")
     if successors(rules) != {endpoint_of(key): endpoint_of(value) for key, value in maps["next"]}:
@@ -61,6 +64,7 @@ def same(items: Sequence[Item], rules: Ruleset) -> bool:
     return (
         slots == {port: front.slots for port, front in found.fronts.items()}
         and found.endpoints == rules.endpoints
+        and found.clients == rules.clients
         and counts == rule_counts(rules)
     )
 
@@ -75,6 +79,19 @@ def tables(items: Iterable[Item]) -> list[tuple[str, str]]:
 def numbers(items: Iterable[Item]) -> set[int]:
     """The elements of sets of numbers. Raises UnreadableError."""
     return {element for item in items if "set" in item for element in item["set"].get("elem", ())}
+
+
+def _clients(items: Sequence[Item]) -> tuple[IPNetwork, ...] | None:
+    sets = [item["set"] for item in items if item.get("set", {}).get("name") == "clients"]
+    if not sets:
+        return None
+    return tuple(sorted(map(_network, sets[0].get("elem", ()))))
+
+
+def _network(element: Any) -> Any:
+    if isinstance(element, str):
+        return ipaddress.ip_network(element)
+    return ipaddress.ip_network((element["prefix"]["addr"], element["prefix"]["len"]))
 
 
 def _ports(maps: Mapping[str, Any]) -> Iterator[Port]:

@@ -1,8 +1,9 @@
 """The kernel plane: nftables forwards, the relay listens beside it for what the kernel does not take.
 
 Not one byte passes through a process of ours. The rules stay when this process dies, is killed or is replaced; the next
-one goes on from what it finds. The relay takes whom no rule takes: clients on this machine's own loopback, clients of a
-service without a live instance, which wait there, and everybody when rules cannot be written.
+one goes on from what it finds. The relay takes whom no rule takes: clients on this machine's own loopback, those
+outside `--allow`, whom it refuses, clients of a service without a live instance, which wait there, and everybody when
+rules cannot be written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
+from ambcore.admission import of_family
 from ambcore.model import Address, Instance, Protocol
 from ambnet.daemon import background
 from dynproxy.config import Front, Settings
@@ -24,7 +26,7 @@ from dynproxy.kernel_tables import KernelTables
 from dynproxy.nft import Nft, NftError
 from dynproxy.plane import DataPlane, KernelState, KernelTraffic, PlaneStats, Serving
 from dynproxy.probe import Probe
-from dynproxy.ruleset import Port, table_name
+from dynproxy.ruleset import Port, Ruleset, table_name
 
 log = logging.getLogger("kernel")
 
@@ -249,6 +251,12 @@ def table_of(settings: Settings) -> str:
     return table_name(settings.listen, (front.port for front in settings.fronts), settings.containers)
 
 
+def _empty(settings: Settings, probe: Probe, family: str) -> Ruleset:
+    """The table of one family, before it has a port."""
+    clients = of_family(settings.allow, 6 if family == "ip6" else 4) if settings.allow else None
+    return Ruleset(family, table_of(settings), settings.listen, forgets=probe.forgets, clients=clients)
+
+
 def _members(instances: Iterable[Instance], family: str, port: Port) -> list[Instance]:
     """Those that this port's clients of this family can be sent to."""
     protocol, ipv6 = port.protocol, family == "ip6"
@@ -268,8 +276,7 @@ async def kernel_plane(  # noqa: PLR0917 - each part once
     soon, goes on like that of the settings' own.
     """
     ports = {port for front in (*settings.fronts, *expected) for port in ports_of(front)}
-    name = table_of(settings)
-    tables = KernelTables(nft, probe.families, settings.listen, ports, forgets=probe.forgets, name=name)
+    tables = KernelTables(nft, [_empty(settings, probe, family) for family in probe.families], ports)
     if adopted := await tables.adopt():
         log.info("goes on from %d endpoints that the kernel holds already", adopted)
     plane = KernelPlane(settings, relay, tables, probe.why, suspect, expected)

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ambcore.backoff import backoff
@@ -39,7 +39,6 @@ from dynproxy.ruleset import (
     removal,
     replacement,
     rewriting,
-    table_name,
     with_ports,
 )
 
@@ -77,27 +76,16 @@ class _Table:
 class KernelTables:
     """Use: `adopt` once, `run` beside everything else, `want` as often as it changes, `look` now and then.
 
+    `tables` are those to keep, one a family, all of one name and one listening address, each without its ports.
     `failures` counts transactions that failed, `repairs` what others broke. `error` says why the last one failed and
     is None after one that worked. `packets` and `bytes` are sums by counter, since this process began. `on_release` is
     called with the addresses that get no new connections any more, once that is so.
     """
 
-    def __init__(
-        self,
-        nft: Nft,
-        families: Sequence[str],
-        listen: str | None,
-        ports: Iterable[Port],
-        *,
-        forgets: bool = True,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, nft: Nft, tables: Iterable[Ruleset], ports: Iterable[Port]) -> None:
         self._nft = nft
         self._ports = tuple(sorted(ports))
-        self._listen = listen
-        self._name = name or table_name(listen, (port.number for port in self._ports))
-        empty = [Ruleset(family, self._name, listen, forgets=forgets) for family in families]
-        self._tables = {rules.family: self._unknown(rules) for rules in empty}
+        self._tables = {rules.family: self._unknown(rules) for rules in tables}
         self._rivals = ""  # the text that removes them
         self._changed = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -146,6 +134,8 @@ class KernelTables:
             table.held = replace(rules, fronts=kept.fronts, endpoints=kept.endpoints)
             table.numbers = Numbers(table.held, random.randint(1, MAX_ENDPOINT))  # noqa: S311 - no secret
             table.sure = held == table.held
+            if held.clients != rules.clients:  # whom it lets in is for this process to say, and at once
+                self._changed.set()
         await self._see_rivals()
         if (all(table.sure for table in self._tables.values()) and not self._rivals) or not self._ports:
             self._changed.set()  # the same again in this version's words: then it can be looked after, known or not
@@ -153,9 +143,10 @@ class KernelTables:
 
     async def _see_rivals(self) -> None:
         """Learn who else holds ports of ours: nobody does who listens there, for we do."""
+        ours = next(iter(self._tables.values())).held
         try:
             numbers = {port.number for port in self._ports}
-            self._rivals = await forgotten_tables(self._nft, self._listen, numbers, but=self._name)
+            self._rivals = await forgotten_tables(self._nft, ours.listen, numbers, but=ours.table)
         except NftError as error:
             log.warning("what others before left cannot be seen: %s", error)
 

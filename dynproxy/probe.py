@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
@@ -126,4 +127,5 @@ def sample(family: str, *, forgets: bool = True) -> Ruleset:
         for at, policy in enumerate(DRAWS, 1)
     }
     endpoints = {each: Address(EXAMPLES[family], each) for front in fronts.values() for each in front.slots}
-    return Ruleset(family, f"{PREFIX}probe", None, fronts, endpoints, forgets)
+    clients = (ipaddress.ip_network(EXAMPLES[family]),)
+    return Ruleset(family, f"{PREFIX}probe", None, fronts, endpoints, forgets, clients)

@@ -88,8 +88,7 @@ NOBODY = Front()
 class Ruleset:
     """Everything that one table says. `listen` is the one address it serves, None for every local one.
 
-    `clients` are the networks that it serves, none of which covers another, None for everybody; of an empty one nobody.
-
+    `clients` are the networks whose clients it serves, sorted and apart from each other; None for everybody's.
     `endpoints` has exactly those that are in a slot of a front; no endpoint is in two fronts. `forgets` is false on a
     kernel without timeouts of one's own for connections (CONFIG_NF_CONNTRACK_TIMEOUT).
     """

@@ -17,7 +17,7 @@ from dynproxy.filter_state import generation
 from dynproxy.forwarding import OURS, RULE, close_door, filters, open_door
 from dynproxy.kernel_tables import KernelTables
 from dynproxy.nft import Nft
-from dynproxy.ruleset import Front, Port, Ruleset, replacement
+from dynproxy.ruleset import Front, Port, Ruleset, replacement, table_name
 from tests.support.docker_engine import Docker
 from tests.support.hosts import Host, Hosts
 
@@ -128,7 +128,7 @@ def test_who_keeps_the_kernels_tables_keeps_the_door_open_too(hosts: Hosts) -> N
 
     async def story() -> None:
         port = Port(Protocol.TCP, PORT)
-        tables = KernelTables(Nft(), ["ip"], None, [port])
+        tables = KernelTables(Nft(), [Ruleset("ip", table_name(None, [PORT]))], [port])
         async with background(tables.run):
             await tables.settled(tables.want({"ip": {port: Want("round-robin", {Address("192.0.2.1", PORT): 100})}}))
             await tables.look()

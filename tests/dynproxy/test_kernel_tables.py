@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 
 import pytest
 
+from ambcore.admission import IPNetwork, parse_networks
 from ambcore.model import Address, Protocol
 from ambnet.daemon import background
 from dynproxy import adopted
 from dynproxy.endpoints import Want
 from dynproxy.kernel_tables import KernelTables, Wants
 from dynproxy.nft import Nft, Trouble
-from dynproxy.ruleset import Port, Ruleset
+from dynproxy.ruleset import Port, Ruleset, table_name
 from tests.support.faulty_nft import FaultyNft
 from tests.support.listing import dead as dead_in
 from tests.support.netns import Namespace
@@ -40,8 +41,12 @@ async def nft() -> FaultyNft:
 
 
 @contextlib.asynccontextmanager
-async def running(nft: Nft, ports: Iterable[Port] = (HTTP, DNS)) -> AsyncIterator[KernelTables]:
-    tables = KernelTables(nft, ["ip"], None, ports)
+async def running(
+    nft: Nft, ports: Iterable[Port] = (HTTP, DNS), clients: tuple[IPNetwork, ...] | None = None
+) -> AsyncIterator[KernelTables]:
+    ports = list(ports)
+    name = table_name(None, (port.number for port in ports))
+    tables = KernelTables(nft, [Ruleset("ip", name, clients=clients)], ports)
     await tables.adopt()
     async with background(tables.run):
         yield tables
@@ -193,7 +198,7 @@ async def test_a_later_process_goes_on_from_what_an_earlier_one_left(nft: Faulty
     (dead,) = tables.marks("ip", HTTP, [A])
     await nft.apply(f"add element ip {NAME} dead {{ {dead} }}\n")
     nft.applied.clear()
-    heir = KernelTables(nft, ["ip"], None, (HTTP, DNS))
+    heir = KernelTables(nft, [Ruleset("ip", NAME)], (HTTP, DNS))
     assert await heir.adopt() == 3
     assert nft.applied == []
     assert heir.held("ip", HTTP) == {A, B}
@@ -221,6 +226,40 @@ async def test_what_was_taken_over_is_looked_after_before_anything_is_wanted(nft
         await eventually_async(repaired)
         assert await served() == {A, B}
         assert heir.repairs == 1
+
+
+@pytest.mark.parametrize(("before", "now"), [(None, "10.0.0.0/8"), ("10.0.0.0/8", "10.1.0.0/16"), ("10.0.0.0/8", None)])
+async def test_other_clients_than_an_earlier_process_let_in_are_written_at_once(
+    nft: FaultyNft, before: str | None, now: str | None
+) -> None:
+    """Before anything is known of instances, which may take long; whom they are sent to stays."""
+    some, others = (None if text is None else parse_networks(text) for text in (before, now))
+    async with running(nft, clients=some) as tables:
+        await tables.settled(tables.want(http(A, B)))
+        assert (await in_the_kernel()).clients == some
+
+    async def written() -> bool:
+        return (await in_the_kernel()).clients == others
+
+    async with running(nft, clients=others) as heir:
+        await eventually_async(written)
+        assert await served() == {A, B}
+        await heir.look()
+        assert heir.repairs == 0
+
+
+async def test_clients_that_somebody_else_lets_in_are_put_out_again(nft: FaultyNft) -> None:
+    async with running(nft, clients=parse_networks("10.0.0.0/8")) as tables:
+        await tables.settled(tables.want(http(A)))
+        await tables.look()
+        await Nft().apply(f"add element ip {NAME} clients {{ 192.0.2.0/24 }}\n")
+
+        async def repaired() -> bool:
+            await tables.look()
+            return (await in_the_kernel()).clients == (*parse_networks("10.0.0.0/8"),)
+
+        await eventually_async(repaired)
+        assert tables.repairs == 1
 
 
 async def test_ports_that_are_served_no_more_go_with_the_first_change(nft: FaultyNft) -> None:

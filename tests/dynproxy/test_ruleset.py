@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ambcore.admission import IPNetwork, parse_networks
 from ambcore.model import Address, Protocol
 from dynproxy import adopted
 from dynproxy.endpoints import Numbers, Want, planned
@@ -34,7 +35,7 @@ from dynproxy.ruleset import (
     table_name,
 )
 from tests.support.hosts import Host
-from tests.support.random_rules import PORTS, empty, histories
+from tests.support.random_rules import PORTS, clients, empty, histories
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kernel_table.nft"
 
@@ -46,9 +47,10 @@ WORDS = frozenset(
     re.findall(
         r"\S+",
         """
-    >= accept ack add addr chain code concat counter counters ct daddr dead delete destination-unreachable direction
-    dnat dport drop dst dstnat dynamic element fib filter flags flush frag-needed fronts goto guard hook icmp icmpv6
-    in inc inet_proto inet_service ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark
+    >= accept ack add addr chain clients code concat counter counters ct daddr dead delete destination-unreachable
+    direction dnat dport drop dst dstnat dynamic element fib filter flags flush frag-needed fronts goto guard hook icmp
+    icmpv6
+    in inc inet_proto inet_service interval ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark
     masquerade meta mod name nat new next numgen offset original out policy port postrouting prerouting priority
     proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status syn_sent
     table tcp tcp_all tcp_ports th timeout to type udp udp_all udp_ports unanswered update verdict
@@ -61,6 +63,7 @@ TABLE = re.compile(r"ambassador_([0-9a-f.-]+_)?[1-9][0-9]{0,4}")
 NUMBER = re.compile(r"[0-9]+s?|0x[0-9a-f]+")
 
 families = st.sampled_from(["ip", "ip6"])
+families_and_clients = families.flatmap(lambda family: clients(family).map(lambda some: (family, some)))
 family_histories = families.flatmap(lambda family: histories(family, 6).map(lambda history: (family, history)))
 
 
@@ -80,7 +83,7 @@ def safe(word: str) -> bool:
     if word in WORDS or any(pattern.fullmatch(word) for pattern in (OBJECT, TABLE, NUMBER)):
         return True
     try:
-        return str(ipaddress.ip_address(word)) == word
+        return word in (str(ipaddress.ip_address(word.partition("/")[0])), str(ipaddress.ip_network(word)))
     except ValueError:
         return False
 
@@ -95,17 +98,21 @@ def words(text: str) -> Iterator[str]:
 def test_a_small_table_and_a_change_of_it_read_as_recorded() -> None:
     """Read it: it is what the kernel is told. A change of the rules changes the record, by hand or from the failure."""
     first, second = small()
-    assert f"# new\n{replacement(first)}\n# change\n{change(first, second)}" == GOLDEN.read_text()
+    plain = replacement(first)
+    chosen = replacement(replace(first, clients=parse_networks("10.0.0.0/8,192.0.2.1")))
+    more = "".join(line for line in chosen.splitlines(keepends=True) if line not in plain)
+    text = f"# new\n{plain}\n# change\n{change(first, second)}\n# other with --allow\n{more}"
+    assert text == GOLDEN.read_text()
 
 
 @settings(max_examples=40)
-@given(family_histories, st.sampled_from([None, "own"]))
+@given(family_histories, st.sampled_from([None, "own"]), st.data())
 def test_every_text_consists_of_integers_addresses_and_known_words(
-    drawn: tuple[str, list[Mapping[Port, Want]]], listen: str | None
+    drawn: tuple[str, list[Mapping[Port, Want]]], listen: str | None, data: st.DataObject
 ) -> None:
     family, history = drawn
     address = ("192.0.2.1" if family == "ip" else "2001:db8::1") if listen else None
-    held = empty(family, address)
+    held = empty(family, address, data.draw(clients(family)))
     numbers = Numbers(held)
     texts = [replacement(held), removal(family, held.table)]
     for wants in history:
@@ -245,6 +252,23 @@ def test_the_kernel_takes_every_change_and_reads_back_as_planned(
     host.nft(replacement(held))
     assert essence(listing(host, held)) == step_by_step
     host.nft(removal(family, held.table))
+
+
+@pytest.mark.netns
+@settings(max_examples=30)
+@given(families_and_clients)
+def test_the_kernel_takes_every_list_of_clients_and_reads_it_back(
+    host: Host, drawn: tuple[str, tuple[IPNetwork, ...] | None]
+) -> None:
+    family, some = drawn
+    rules = empty(family, None, some)
+    host.nft(replacement(rules))
+    items = listing(host, rules)
+    assert adopted.ruleset(items, family, rules.table, None) == rules
+    assert adopted.same(items, rules)
+    others = () if some is None else None
+    assert not adopted.same(items, replace(rules, clients=others))
+    host.nft(removal(family, rules.table))
 
 
 @pytest.mark.netns

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ambcore.admission import IPNetwork
 from ambcore.model import Address, Protocol
 from dynproxy import adopted
 from dynproxy.endpoints import Numbers, Want, planned
@@ -21,11 +22,17 @@ class KernelTable:
     """`KernelTable(host).serve(TCP80, address, …)`; `held` is what the kernel was last told."""
 
     def __init__(
-        self, host: Host, family: str = "ip", ports: Iterable[Port] = (TCP80, UDP53), listen: str | None = None
+        self,
+        host: Host,
+        family: str = "ip",
+        ports: Iterable[Port] = (TCP80, UDP53),
+        listen: str | None = None,
+        clients: tuple[IPNetwork, ...] | None = None,
     ) -> None:
         fronts = dict.fromkeys(ports, Front())
         self.host = host
-        self.held = Ruleset(family, table_name(listen, (port.number for port in fronts)), listen, fronts)
+        name = table_name(listen, (port.number for port in fronts))
+        self.held = Ruleset(family, name, listen, fronts, clients=clients)
         self.numbers = Numbers(self.held)
         host.nft(replacement(self.held))
 

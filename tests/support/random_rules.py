@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from typing import Literal
 
 from hypothesis import strategies as st
 
+from ambcore.admission import IPNetwork, of_family
 from ambcore.model import MAX_WEIGHT, Address, Protocol
 from dynproxy.endpoints import Want
 from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, table_name
@@ -34,6 +36,19 @@ def histories(family: str, longest: int, most: int = 30) -> st.SearchStrategy[li
     return st.lists(wants(family, most), min_size=1, max_size=longest)
 
 
-def empty(family: str, listen: str | None = None) -> Ruleset:
+def clients(family: str) -> st.SearchStrategy[tuple[IPNetwork, ...] | None]:
+    """Whom a table serves: everybody, nobody, or some networks, as `--allow` gives them."""
+    version: Literal[4, 6] = 4 if family == "ip" else 6
+    bits = {4: 32, 6: 128}[version]
+    network = st.builds(
+        lambda host, length: ip_network((host, length), strict=False),
+        st.ip_addresses(v=version),
+        st.sampled_from([bits, bits - 1]) | st.integers(0, bits),
+    )
+    return st.none() | st.lists(network, max_size=6).map(lambda networks: of_family(networks, version))
+
+
+def empty(family: str, listen: str | None = None, clients: tuple[IPNetwork, ...] | None = None) -> Ruleset:
     """A table in which every port is there and nobody is behind it."""
-    return Ruleset(family, table_name(listen, (port.number for port in PORTS)), listen, dict.fromkeys(PORTS, Front()))
+    name = table_name(listen, (port.number for port in PORTS))
+    return Ruleset(family, name, listen, dict.fromkeys(PORTS, Front()), clients=clients)
