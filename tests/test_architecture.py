@@ -15,7 +15,12 @@ PROGRAMS = ("registrar", "dynproxy", "simple_amb", "ambctl")
 LAYERS = {"ambcore": 0, "ambnet": 1} | dict.fromkeys(PROGRAMS, 2)
 PURE = (
     "dynproxy/exposed.py",
+    "registrar/compat.py",
+    "registrar/conventions.py",
     "registrar/extract.py",
+    "registrar/host_plan.py",
+    "registrar/metadata.py",
+    "registrar/ports.py",
     "registrar/reconcile.py",
     "ambctl/render.py",
     "ambctl/view.py",
