@@ -131,9 +131,9 @@ class KernelPlane:
         Not before the rules send nobody there any more: what is cut would come again.
         """
         await self._tables.written(ticket)
-        seconds = self._settings.on_removal.seconds
-        if place[1].protocol is Protocol.UDP:
-            seconds = 0 if self._members.get(place) else None  # they stay where there is nowhere to go on to
+        # Datagrams have no end to wait for. Without another instance they go on to the relay, which has the next one:
+        # left where they are they would go to the old one for as long as their sender does not pause.
+        seconds = 0 if place[1].protocol is Protocol.UDP else self._settings.on_removal.seconds
         if seconds is not None:
             await asyncio.sleep(seconds)
             await self._flows.end(self._those(place, gone - self._members.get(place, frozenset())))
