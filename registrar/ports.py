@@ -60,7 +60,7 @@ def _known(names: Iterable[str] | None) -> list[str]:
 
 def _is_port(name: str) -> bool:
     number, _, protocol = name.partition("/")
-    return number.isdecimal() and 1 <= int(number[:6]) <= 65535 and protocol in ("tcp", "udp")
+    return number.isascii() and number.isdecimal() and 1 <= int(number[:6]) <= 65535 and protocol in ("tcp", "udp")
 
 
 def _number(name: str) -> int:

@@ -1,0 +1,382 @@
+"""registrar for a whole host: hundreds of containers, bursts, lost events, restarts of registrar itself."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.registrar.host_scene import HostRecords, host_registrar
+from tests.registrar.scene import ADVERTISED, Watched, registrar, watched
+from tests.support.docker_engine import IMAGE, Docker, unique
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.fake_docker import FakeDocker
+from tests.support.ports import free_port
+from tests.support.programs import fetch, programs, rss_mib, status
+from tests.support.waiting import eventually
+from tests.system.containers import docker as run_docker
+from tests.system.containers import image, logs
+
+pytestmark = [pytest.mark.docker, pytest.mark.etcd, pytest.mark.system]
+
+CROWD, BURST = 200, 50
+PUBLISHED = 30  # of the crowd; the others are in the host's own network, which costs an engine a third of the time
+RIGHT_WITHIN = 5.0  # seconds after the last event
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeDocker]:
+    with FakeDocker(tmp_path) as daemon:
+        yield daemon
+
+
+def everywhere(names: Sequence[str], *command: str) -> None:
+    """`docker COMMAND NAME` for each, a few at a time."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: run_docker(*command, name), names))
+
+
+@contextlib.contextmanager
+def crowd(engine: Docker, tag: str, published: int, inside: int) -> Iterator[list[str]]:
+    """So many containers that publish port 80 or have it open in the host's network; created, not started."""
+    names = [f"{tag}-{number}" for number in range(published + inside)]
+    place = {name: ("-p", "80") if number < published else ("--network", "host") for number, name in enumerate(names)}
+
+    def create(name: str) -> None:
+        run_docker("create", "--name", name, "--expose", "80", *place[name], IMAGE, "sleep", "600")
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(create, names))
+        yield names
+    finally:
+        for number in range(0, len(names), 50):
+            subprocess.run(
+                ["docker", "-H", engine.url, "rm", "-f", *names[number : number + 50]], capture_output=True, check=False
+            )
+
+
+def untouched(watch: Watched, burst: Sequence[str]) -> list[str]:
+    """The changes of records that are not of these containers."""
+    return [str(change) for change in watch.changes if HostRecords.of(change.instance) not in burst]
+
+
+def test_a_host_with_200_containers_and_a_burst_of_50_starts_and_50_stops(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """Right within five seconds of the last event, and not one write for a container that nothing happened to."""
+    admin = f"127.0.0.1:{free_port()}"
+    with crowd(docker, unique("crowd"), PUBLISHED, CROWD + BURST - PUBLISHED) as names:
+        there, later = names[:CROWD], names[CROWD:]
+        records = HostRecords(shared_etcd, prefix, set(names))
+        everywhere(there, "start")
+        with host_registrar(shared_etcd, prefix, "--admin", admin) as program:
+            records.are_of(there, seconds=30)
+            eventually(lambda: fetch(f"http://{admin}/readyz")[0] == 200)
+            with watched(shared_etcd, prefix) as watch:
+                leave = there[:BURST]  # the published ones, and some others
+                starts = concurrent.futures.ThreadPoolExecutor(1).submit(everywhere, later, "start")
+                everywhere(leave, "kill")
+                starts.result()
+                last = time.monotonic()
+                records.are_of([*there[BURST:], *later], seconds=RIGHT_WITHIN)
+                took = time.monotonic() - last
+                assert untouched(watch, [*leave, *later]) == []
+                assert len(watch.deletes()) >= BURST
+            document = status(admin)
+            assert document["ready"]
+            mine = {entry["container"] for entry in document["registered"]} & set(names)
+            assert mine == {*there[BURST:], *later}
+            stopped = [entry for entry in document["not_registered"] if entry["container"] in leave]
+            assert {entry["state"] for entry in stopped} == {"not-running"}
+            assert len(stopped) == BURST
+            assert rss_mib(program.pid) <= 100
+            print(f"right {took:.2f} s after the last event; {rss_mib(program.pid):.0f} MiB")  # noqa: T201
+
+
+def test_a_host_with_200_containers_of_recorded_answers(
+    fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """The same where the engine costs nothing: what is left is registrar's own time. And it stays calm at resyncs."""
+    names = [f"c{number}" for number in range(CROWD + BURST)]
+    for number, name in enumerate(names[:CROWD]):
+        fake.start(name, f"{10000 + number}:80/tcp")
+    records = HostRecords(shared_etcd, prefix, set(names))
+    with host_registrar(shared_etcd, prefix, "--resync", "1", docker=fake.url):
+        records.are_of(names[:CROWD], seconds=30)
+        with watched(shared_etcd, prefix) as watch:
+            for number in range(BURST):
+                fake.start(names[CROWD + number], f"{20000 + number}:80/tcp")
+                fake.remove(names[number])
+            records.are_of(names[BURST:], seconds=RIGHT_WITHIN)
+            lists = fake.requests["list"]
+            eventually(lambda: fake.requests["list"] >= lists + 3)
+            assert untouched(watch, [*names[:BURST], *names[CROWD:]]) == []
+            assert len(watch.deletes()) == BURST
+
+
+def test_pain_2_with_all_events_dropped_it_is_right_within_one_resync(
+    fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    names = [f"c{number}" for number in range(CROWD + BURST)]
+    for number, name in enumerate(names[:CROWD]):
+        fake.start(name, f"{10000 + number}:80/tcp")
+    records = HostRecords(shared_etcd, prefix, set(names))
+    with host_registrar(shared_etcd, prefix, "--resync", "3", docker=fake.url):
+        records.are_of(names[:CROWD], seconds=30)
+        fake.deaf = True
+        for number in range(BURST):
+            fake.start(names[CROWD + number], f"{20000 + number}:80/tcp")
+            fake.remove(names[number])
+        # A list may have been under way: the next one has it, and then each is to be looked at and written.
+        lists = fake.requests["list"]
+        records.are_of(names[BURST:], seconds=3 + RIGHT_WITHIN)
+        assert fake.requests["list"] <= lists + 2
+
+
+def test_pain_6_steady_containers_cause_no_event_at_heartbeats_and_resyncs(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """Eight seconds stand for the ten minutes of the complaint: eight resyncs, a dozen heartbeats of a short lease."""
+    names = [docker.run("-p", "80") for _ in range(3)]
+    records = HostRecords(shared_etcd, prefix, set(names))
+    with host_registrar(shared_etcd, prefix, "--resync", "1", ttl=2):
+        records.are_of(names)
+        with watched(shared_etcd, prefix) as watch:
+            time.sleep(8)  # the rule is that nothing happens for a time
+            assert [str(change) for change in watch.changes if HostRecords.of(change.instance) in names] == []
+        assert records.registered() == set(names)
+
+
+def test_pain_1_what_went_while_nobody_looked_is_gone_within_one_sync(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """A lease of a minute would keep it so long; what another host wrote, and what stays, is left alone."""
+    stays, goes, stops = docker.run("-p", "80"), docker.run("-p", "80"), docker.run("-p", "80")
+    records = HostRecords(shared_etcd, prefix, {stays, goes, stops, "theirs"})
+    shared_etcd.etcdctl("put", f"{prefix}tiny/there:theirs:80", '{"host": "10.9.9.9", "port": 80, "owner": "there"}')
+    with host_registrar(shared_etcd, prefix, ttl=60) as first:
+        records.are_of([stays, goes, stops, "theirs"])
+        first.kill()
+    docker("rm", "-f", goes)
+    docker("kill", stops)
+    with watched(shared_etcd, prefix) as watch, host_registrar(shared_etcd, prefix, ttl=60) as second:
+        records.are_of([stays, "theirs"], seconds=10)
+        second.wait_for("its container went while nobody looked")
+        assert {HostRecords.of(change.instance) for change in watch.deletes()} == {goes, stops}
+
+
+def test_pain_11_a_registrar_re_created_with_new_host_names_keeps_one_key_per_instance(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """In containers, by registrator's own command line, whose place for the socket and single dashes included."""
+    if not run_docker("images", "--quiet", image("registrar")):
+        pytest.fail("image missing: scripts/images registrar builds it", pytrace=False)
+    names = [docker.run("-p", "80") for _ in range(3)]
+    records = HostRecords(shared_etcd, prefix, set(names))
+    uri = f"etcd://{','.join(url.removeprefix('http://') for url in shared_etcd.endpoints)}{prefix.rstrip('/')}"
+    with watched(shared_etcd, prefix) as watch:
+        keys = {key for life in range(4) for key in _one_life(docker, uri, records, gently=bool(life % 2))}
+        mine = [change for change in watch.changes if HostRecords.of(change.instance) in names]
+        assert len(keys) == len(names)
+        assert [str(change) for change in mine if change.kind == "DELETE"] == []
+        assert len(mine) == 4 * len(names)  # each life has a lease of its own, to which it ties every record once
+
+
+def _one_life(docker: Docker, uri: str, records: HostRecords, *, gently: bool) -> set[str]:
+    """The keys that stand when a registrar of a new name is stopped or killed, after it has written each."""
+    with as_registrator(docker, f"h-{uuid.uuid4().hex[:6]}", uri) as name:
+        eventually(lambda: all(f":{each}:80 at " in logs(name) for each in records.containers), 30, "all registered")
+        if gently:
+            docker("stop", name)
+        records.are_of(records.containers)
+        return set(records.all())
+
+
+@contextlib.contextmanager
+def as_registrator(docker: Docker, host: str, uri: str) -> Iterator[str]:
+    """Started as registrator's documentation says, another image, and killed at the end."""
+    name = docker.name("registrator")
+    docker(
+        *("run", "-d", "--name", name, "--net=host", "-h", host, "--volume=/var/run/docker.sock:/tmp/docker.sock"),
+        *(image("registrar"), "-ip", ADVERTISED, "-ttl", "10", "-ttl-refresh", "5", "-resync", "600", uri),
+    )
+    try:
+        yield name
+    finally:
+        docker("rm", "-f", name)
+
+
+def test_pain_16_and_17_signals_drain_or_change_nothing_for_every_container(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    slow = ("sh", "-c", "trap 'sleep 2; exit 0' TERM; trap : HUP USR1; while :; do sleep 0.1; done")
+    leaves, stays = docker.run("-p", "80", command=slow), docker.run("-p", "80", command=slow)
+    records = HostRecords(shared_etcd, prefix, {leaves, stays})
+    with host_registrar(shared_etcd, prefix), watched(shared_etcd, prefix) as watch:
+        records.are_of([leaves, stays])
+        docker("kill", "-s", "HUP", stays)
+        docker("kill", "-s", "USR1", stays)
+        docker("kill", "-s", "TERM", leaves)
+        records.are_of([stays], seconds=2)
+        key = next(key for key in records.all() if records.of(key) == leaves)
+        assert records.all()[key]["state"] == "draining"
+        docker("wait", leaves)
+        eventually(lambda: key not in records.all(), 2)
+        changed = [(HostRecords.of(change.instance), change.kind) for change in watch.changes]
+        assert [kind for name, kind in changed if name == stays] == ["PUT"]
+        assert [kind for name, kind in changed if name == leaves] == ["PUT", "PUT", "DELETE"]
+
+
+def test_pain_8_an_address_that_comes_later_is_told_then_and_never_an_empty_one(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """`--internal --network`: the container is connected to that network only after its start."""
+    network = unique("net")
+    docker("network", "create", "--subnet", "10.213.77.0/24", network)
+    try:
+        name = docker.run("--expose", "80")
+        records = HostRecords(shared_etcd, prefix, {name})
+        with host_registrar(shared_etcd, prefix, "--internal", "--network", network) as program:
+            program.wait_for(f"{name} is not in network {network}")
+            assert records.all() == {}
+            docker("network", "connect", network, name)
+            records.are_of([name], seconds=2)
+            (record,) = records.all().values()
+            assert record["host"].startswith("10.213.77.")
+            assert record["port"] == 80
+            docker("network", "disconnect", network, name)
+            eventually(lambda: records.all() == {}, 2)
+    finally:
+        docker("rm", "-f", name)
+        docker("network", "rm", network)
+
+
+def test_names_tags_and_protocols_are_in_the_records(docker: Docker, shared_etcd: EtcdCluster, prefix: str) -> None:
+    name = docker.run(
+        *("-p", "53/udp", "-p", "80", "-l", "SERVICE_80_NAME=web", "-e", "SERVICE_NAME=dns", "-e", "SERVICE_REGION=eu"),
+        *("-l", r"SERVICE_TAGS=a\,b,c"),
+    )
+    ignored, hidden = docker.run("-p", "80", "-e", "SERVICE_IGNORE=1"), docker.run()
+    records = HostRecords(shared_etcd, prefix, {name, ignored, hidden})
+    with host_registrar(shared_etcd, prefix, "--tags", "z"):
+        found = records.become(f"dns-53/here:{name}:53:udp", f"web/here:{name}:80")
+        udp, tcp = (found[key] for key in sorted(found))
+        assert (udp["protocol"], udp["tags"], udp["attributes"]) == ("udp", ["a,b", "c", "z", "udp"], {"region": "eu"})
+        assert (tcp["host"], tcp["port"], tcp["tags"]) == (ADVERTISED, docker.port(name), ["a,b", "c", "z"])
+        assert "protocol" not in tcp
+
+
+def test_pain_19_explicit_registers_what_has_a_name_alone(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    named, unnamed = docker.run("-p", "80", "-e", "SERVICE_NAME=web"), docker.run("-p", "80")
+    records = HostRecords(shared_etcd, prefix, {named, unnamed})
+    admin = f"127.0.0.1:{free_port()}"
+    with host_registrar(shared_etcd, prefix, "--explicit", "--admin", admin):
+        records.become(f"web/here:{named}:80")
+        why = [entry["why"] for entry in status(admin)["not_registered"] if entry["container"] == unnamed]
+        assert why == [f"port 80/tcp of {unnamed} has no SERVICE_NAME, and only what has one is registered: --explicit"]
+        metrics = fetch(f"http://{admin}/metrics")[1]
+        assert 'amb_registrar_not_registered{reason="unnamed"}' in metrics
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_pain_3_a_stream_that_breaks_off_costs_no_record_and_none_is_missed(
+    fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str, *, silent: bool
+) -> None:
+    """Also where the new stream says nothing."""
+    fake.start("stays", "8080:80/tcp")
+    records = HostRecords(shared_etcd, prefix, {"stays", "new"})
+    with host_registrar(shared_etcd, prefix, docker=fake.url) as program, watched(shared_etcd, prefix) as watch:
+        records.are_of(["stays"])
+        pid = program.pid
+        fake.deaf = True
+        fake.start("new", "8081:80/tcp")
+        fake.deaf = silent
+        fake.cut()
+        records.are_of(["stays", "new"])
+        assert program.process.poll() is None
+        assert program.pid == pid
+        assert [(change.kind, HostRecords.of(change.instance)) for change in watch.changes] == [
+            ("PUT", "stays"),
+            ("PUT", "new"),
+        ]
+
+
+def test_pain_4_and_7_starts_and_stops_during_the_first_sync_and_during_resyncs(
+    fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """A slow engine, a list each second, and 300 changes in between: no key outlives its container."""
+    names = [f"c{number}" for number in range(80)]
+    for number, name in enumerate(names[:50]):
+        fake.start(name, f"{10000 + number}:80/tcp")
+    fake.slow = 0.02
+    records = HostRecords(shared_etcd, prefix, set(names))
+    with host_registrar(shared_etcd, prefix, "--resync", "1", docker=fake.url):
+        eventually(lambda: fake.requests["inspect"] > 5)
+        for number, name in enumerate(names[50:]):
+            fake.start(name, f"{20000 + number}:80/tcp")
+        records.are_of(names, seconds=20)
+        for again in range(5):
+            for number, name in enumerate(names[:30]):
+                fake.remove(name)
+                if (number + again) % 3:
+                    fake.start(name, f"{30000 + number}:80/tcp")
+            gone = {name for number, name in enumerate(names[:30]) if not (number + again) % 3}
+            records.are_of(set(names) - gone, seconds=10)
+            for number, name in enumerate(names[:30]):
+                if name in gone:
+                    fake.start(name, f"{30000 + number}:80/tcp")
+        records.are_of(names, seconds=10)
+
+
+def test_two_containers_that_claim_one_id_are_told_apart_and_the_second_takes_over(
+    fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    labels = {"SERVICE_NAME": "web", "SERVICE_ID": "here:only:80"}
+    fake.start("first", "8080:80/tcp", labels=labels)
+    records = HostRecords(shared_etcd, prefix, {"only"})
+    with host_registrar(shared_etcd, prefix, docker=fake.url) as program:
+        eventually(lambda: records.all()["web/here:only:80"]["port"] == 8080 if records.all() else False)
+        fake.start("second", "8081:80/tcp", labels=labels)
+        program.wait_for("not registered: web/here:only:80 is taken by first")
+        assert records.all()["web/here:only:80"]["port"] == 8080
+        fake.remove("first")
+        eventually(lambda: records.all()["web/here:only:80"]["port"] == 8081)
+
+
+def test_a_whole_host_and_one_container_can_be_registered_side_by_side(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """The one's records are not orphans to the other, though both are this host's."""
+    name = docker.run("-p", "80")
+    records = HostRecords(shared_etcd, prefix, {name})
+    single = registrar(shared_etcd, prefix, name, "--host-id", "here")
+    with programs(single, host_registrar(shared_etcd, prefix, "--resync", "1")), watched(shared_etcd, prefix) as watch:
+        records.are_of([name])
+        single.wait_for(f"registered redis-A/{name}")
+        time.sleep(3)  # three resyncs, in which nothing is deleted
+        assert watch.deletes() == []
+
+
+def test_stopping_it_leaves_the_records_to_their_lease_unless_told_otherwise(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    name = docker.run("-p", "80")
+    records = HostRecords(shared_etcd, prefix, {name})
+    with host_registrar(shared_etcd, prefix, ttl=60) as program:
+        records.are_of([name])
+        assert program.stop() == 0
+        assert records.registered() == {name}
+        assert "left to its lease" in program.log
+    with host_registrar(shared_etcd, prefix, "--on-exit", "deregister") as program:
+        program.wait_for(f"registered tiny/here:{name}:80")
+        assert program.stop() == 0
+        assert records.registered() == set()
