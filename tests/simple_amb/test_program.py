@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -105,6 +106,26 @@ def asked(client: socket.socket, target: socket.socket) -> tuple[bytes, Address]
         return target.recvfrom(100)
     except TimeoutError as error:
         raise AssertionError("no datagram arrived") from error
+
+
+def test_a_udp_client_is_forgotten_after_the_silence_that_its_port_allows(start: Start) -> None:
+    """It comes to its target from another port of ours then; the other port's clients are remembered."""
+    ports = free_port(), free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
+        target.bind(("127.0.0.1", 0))
+        target.settimeout(10)
+        where = f"udp://{text(target.getsockname())}"
+        variables = {f"{name}_PORT_{port}_UDP": where for name, port in zip("AB", ports, strict=True)}
+        start(AMB_UDP_IDLE=f"60,{ports[0]}=0.2", **variables)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in ports]
+            for client, port in zip(clients, ports, strict=True):
+                client.connect(("127.0.0.1", port))
+            first = [asked(client, target)[1] for client in clients]
+            time.sleep(1.0)  # the silence itself
+            then = [asked(client, target)[1] for client in clients]
+        assert then[0] != first[0]
+        assert then[1] == first[1]
 
 
 def test_one_that_forwards_datagrams_alone_ends_as_any_other(start: Start) -> None:
