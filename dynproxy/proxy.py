@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from ambcore.admission import Admission
 from ambcore.model import Address, parse_ip
+from ambcore.proxy_protocol import local
 from ambcore.table import Reader
 from ambnet.addresses import local_addresses
 from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
+from ambnet.tcpcheck import knock
 from dynproxy.config import Settings
 from dynproxy.following import Following, following
 from dynproxy.health import HealthChecks
@@ -42,6 +44,7 @@ async def proxy(settings: Settings, life: Life) -> int:
             settings.check_interval,
             settings.check_timeout,
             lambda service, _: followed.health_changed(service),
+            knock=partial(knock, words=local(settings.send_proxy)) if settings.send_proxy else knock,
         )
         expected = containers.fronts if containers else ()
         plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
