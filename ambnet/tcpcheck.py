@@ -18,6 +18,7 @@ listened to from there on: one that speaks first does so now, and shall not be c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -92,6 +93,9 @@ class TcpCheck:
 
     def close(self) -> None:
         """End it without a result; closing twice is fine."""
+        if self._words:
+            with contextlib.suppress(OSError):
+                self._sock.send(self._words)
         self._sock.close()
 
     def _say(self, now: float) -> Result | None:

@@ -48,6 +48,9 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
         return Probe((), "chosen by --plane relay")
     if settings.links:
         return Probe((), "with --links listeners come and go")
+    if settings.send_proxy or settings.accept_proxy:
+        option = "--send-proxy" if settings.send_proxy else "--accept-proxy"
+        return Probe((), f"{option}: headers of the PROXY protocol stand among the bytes, which the relay carries")
     if settings.policy not in DRAWS:
         return Probe((), f"{settings.policy} needs to count connections, which the relay does")
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")

@@ -121,6 +121,18 @@ def test_an_instance_that_expects_the_proxy_protocol_is_told_that_this_is_a_chec
         assert client.recv(1) == b""
 
 
+def test_a_check_that_is_given_up_says_what_it_was(server: socket.socket) -> None:
+    check = knock(address_of(server), TIMEOUT, BEGAN, local(2))
+    assert isinstance(check, TcpCheck)
+    client, _ = server.accept()
+    with client:
+        check.close()
+        check.close()
+        client.settimeout(10)
+        assert client.recv(100) == local(2)
+        assert client.recv(100) == b""
+
+
 def test_who_has_hung_up_before_it_was_told_anything_fails(server: socket.socket) -> None:
     check = knock(address_of(server), TIMEOUT, BEGAN, local(2))
     client, _ = server.accept()
