@@ -171,7 +171,8 @@ class Containers:
         self._about[name].say(text, logging.INFO, "%s: %s", name, text)
 
     async def serve(self, followed: Following) -> None:
-        """Endless: bring fronts and sources into line with what is seen."""
+        """Endless: bring fronts and sources into line with what is seen, once all were looked at."""
+        await self.known.wait()
         self._changed.set()
         while True:
             await self._changed.wait()
@@ -190,14 +191,14 @@ class Containers:
             self.in_line.set()
 
     async def _open(self, followed: Following, door: Door, name: str) -> None:
-        said = self._fronts_said.setdefault((door, name), Saying(log, "open"))
+        said = self._fronts_said.setdefault((door, name), Saying(log))
         try:
             await followed.open(_front(name, door))
         except ConfigError as error:
             await followed.close(_front(name, door))
             said.say("failed", logging.ERROR, "%s: cannot listen, trying again: %s", name, error)
             return
-        said.say("open", logging.INFO, "%s: listening on %d/%s now", name, *door)
+        said.say("open", logging.INFO, "%s: listening on %d/%s", name, *door)
         self._held[door] = name
 
     async def _close(self, followed: Following, door: Door, name: str) -> None:
@@ -214,7 +215,7 @@ class Containers:
         for name in self.names:
             for door in getattr(self.seen.get(name), "doors", ()):
                 if (holder := self._held.get(door, name)) != name:
-                    said = self._fronts_said.setdefault((door, name), Saying(log, "open"))
+                    said = self._fronts_said.setdefault((door, name), Saying(log))
                     text = "%s: port %d/%s is that of %s, which was first: not served"
                     said.say("taken", logging.WARNING, text, name, *door, holder)
 

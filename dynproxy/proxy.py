@@ -65,10 +65,10 @@ async def proxy(settings: Settings, life: Life) -> int:
 
 
 async def known_containers(settings: Settings, life: Life, stack: contextlib.AsyncExitStack) -> Containers:
-    """The containers to stand for, followed as long as `stack`, once each was looked at or we are told to stop.
+    """The containers to stand for, followed as long as `stack`.
 
-    Which ports there are to listen on is not known before, and what a process before this one left in the kernel goes
-    on meanwhile.
+    Unless there are other services to listen for, each was looked at by then, or we are told to stop: which ports there
+    are to listen on is not known before, and what a process before this one left in the kernel goes on meanwhile.
     """
     from ambnet.dockerd import Engine  # noqa: PLC0415 - Docker's SDK is a third of our memory, and few need it
     from dynproxy.docker_source import Containers  # noqa: PLC0415 - likewise
@@ -76,7 +76,8 @@ async def known_containers(settings: Settings, life: Life, stack: contextlib.Asy
     engine = await stack.enter_async_context(Engine(settings.docker, tls=settings.docker_tls))
     containers = Containers(engine, settings.containers, settings.listen, resync=settings.resync)
     await stack.enter_async_context(background(containers.run))
-    await life.unless_stopping(containers.known.wait())
+    if not settings.fronts:
+        await life.unless_stopping(containers.known.wait())
     return containers
 
 
