@@ -7,15 +7,19 @@ is open from the creation of the first container that wants it to the removal of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, MutableSet
+from dataclasses import replace
 from typing import Any
 
 from ambcore.backoff import backoff
+from ambcore.containers import ContainerEvent
 from ambcore.errors import ConfigError, DockerError
-from ambcore.model import Address, join_host_port
-from ambcore.networks import parse_network
+from ambcore.links import LABEL
+from ambcore.model import Address, IPAddress, join_host_port
+from ambcore.networks import Network, parse_network
 from ambnet.addresses import local_addresses
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
@@ -32,6 +36,7 @@ log = logging.getLogger("links")
 TRY_AGAIN = (0.2, 10.0)
 
 NOTHING = Plan({})
+JUST_NOW = "~"  # sorts behind every date
 
 
 class Links:
@@ -59,19 +64,23 @@ class Links:
         self._standing = tuple(Standing(front.service, front.port, front.host or listen) for front in followed.fronts)
         self._inventory = Inventory(engine, self, resync=resync)
         self._consumers: dict[str, Consumer] = {}
+        self._created: dict[str, None] = {}  # containers that nobody has looked at yet
+        self._news = asyncio.Event()
+        self._local: frozenset[IPAddress] = frozenset()
+        self._networks: tuple[Network, ...] = ()
         self._changed = asyncio.Event()
         self._plan = NOTHING
         self.known = asyncio.Event()
         self._open: dict[Place, Front] = {}
         self._failed: dict[Place, str] = {}
         self._said: frozenset[str] = frozenset()
-        self._networks = Saying(log, "known")
+        self._sight = Saying(log, "clear")
         self._delays = backoff(*TRY_AGAIN, random.random)
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Endless; ends by being cancelled."""
-        async with background(self._inventory.run):
+        async with background(self._inventory.run, self._glance):
             # Which of two containers is older cannot be said before all are known.
             await self._inventory.known.wait()
             while True:
@@ -79,11 +88,15 @@ class Links:
                 await self._reconcile()
                 await self._changed.wait()
 
-    def heard(self, _event: object) -> None:
-        """Nothing yet: see Observer."""
+    def heard(self, event: ContainerEvent) -> None:
+        """Have a glance at a container that was created, which is quicker than to look at it; see Observer."""
+        if event.action == "create":
+            self._created[event.container] = None
+            self._news.set()
 
     def saw(self, container: str, inspected: Mapping[str, Any] | None) -> None:
         """Note whether it is a consumer, and of what; see Observer."""
+        self._created.pop(container, None)
         consumer = consumer_of(inspected) if inspected is not None else None
         if consumer == self._consumers.get(container):
             return
@@ -97,17 +110,49 @@ class Links:
         """Time to look again at networks, and to try again what failed; see Observer."""
         self._changed.set()
 
+    async def _glance(self) -> None:
+        """Endless: what new containers want. A look waits for as long as one is being started; it would be too late."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            asked = tuple(self._created)
+            found: tuple[Mapping[str, Any], ...] = ()
+            with contextlib.suppress(DockerError):  # a look follows anyway
+                found = await self._engine.glimpse(asked, LABEL)
+            for raw in found:
+                consumer = consumer_of(raw)
+                if consumer is not None and consumer.id in self._created and consumer.id not in self._consumers:
+                    self._consumers[consumer.id] = replace(consumer, created=JUST_NOW)
+                    self._changed.set()
+            for container in asked:
+                self._created.pop(container, None)
+
     async def _reconcile(self) -> None:
-        """Close what nobody wants any more, open what is wanted and is not open yet."""
-        local = local_addresses()
+        """Do at once what can be done with the networks that were known, then look whether they are still the same."""
+        await self._follow_plan()
+        networks, local = self._networks, self._local
         try:
-            networks = [parse_network(raw, local) for raw in await self._ask_for_networks()]
+            self._local = local_addresses()
+            self._networks = tuple(parse_network(raw, self._local) for raw in await self._ask_for_networks())
         except DockerError as error:
-            self._networks.say("unknown", logging.WARNING, "cannot ask for networks, links stay as they are: %s", error)
+            self._sight.say("blind", logging.WARNING, "cannot ask for networks, only known ones are served: %s", error)
             self._try_later()
             return
-        self._networks.say("known", logging.INFO, "networks are known again")
-        self._plan = plan = wanted(self._consumers.values(), networks, local, self._standing)
+        self._sight.say("clear", logging.INFO, "networks are known again")
+        if (networks, local) != (self._networks, self._local):
+            await self._follow_plan()
+        if self._failed:
+            self._try_later()
+        else:
+            self._delays = backoff(*TRY_AGAIN, random.random)
+        self._say()
+        if not self.known.is_set():
+            log.info("containers that ask for links: %d; listening for whoever else comes", len(self._consumers))
+            self.known.set()
+
+    async def _follow_plan(self) -> None:
+        """Close what nobody wants any more, open what is wanted and is not open yet."""
+        self._plan = plan = wanted(self._consumers.values(), self._networks, self._local, self._standing)
         mine = {place: listener for place, listener in plan.listeners.items() if not listener.standing}
         for place, front in tuple(self._open.items()):
             if place not in mine or mine[place].service != front.service:
@@ -116,12 +161,6 @@ class Links:
         for place, listener in mine.items():
             if place not in self._open:
                 await self._try(place, listener.service)
-        if self._failed:
-            self._try_later()
-        else:
-            self._delays = backoff(*TRY_AGAIN, random.random)
-        self._say()
-        self.known.set()
 
     def _try_later(self) -> None:
         """Reconcile again, a little later each time."""

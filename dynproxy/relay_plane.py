@@ -59,7 +59,7 @@ class RelayPlane:
 
     async def open(self, front: Front) -> None:
         """Make the sockets and hand them to every worker; see DataPlane."""
-        if front in self._listening:
+        if front in self._listening or self._draining:
             return
         self._listening[front] = listening = listen(front, self._settings.listen, len(self._workers))
         if self._started:
@@ -76,7 +76,7 @@ class RelayPlane:
     async def close(self, front: Front) -> None:
         """Close a front's sockets, ours and the workers'; see DataPlane."""
         listening = self._listening.pop(front, None)
-        if listening is None:
+        if listening is None or self._draining:  # then all are closed already
             return
         places = list(listening.places())
         listening.close()

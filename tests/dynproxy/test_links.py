@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Self, cast
 
 import pytest
@@ -36,6 +36,8 @@ class FakeEngine:
         self.containers: dict[str, dict[str, Any]] = {}
         self.gateways = {"bridge": GATEWAY, "far": OTHER}
         self.refuses: str | None = None
+        self.hang = asyncio.Event()
+        self.hang.set()
         self._events: asyncio.Queue[ContainerEvent] = asyncio.Queue()
 
     def put(self, name: str, label: str, *, network: str = "bridge", created: str = "1") -> None:
@@ -61,7 +63,11 @@ class FakeEngine:
         return {name: name for name in self.containers}
 
     async def inspect(self, name: str) -> dict[str, Any] | None:
+        await self.hang.wait()
         return self.containers.get(name)
+
+    async def glimpse(self, containers: Sequence[str], label: str) -> tuple[dict[str, Any], ...]:
+        return tuple(self.containers[name] for name in containers if name in self.containers and label == LABEL)
 
     async def networks(self) -> tuple[dict[str, Any], ...]:
         if self.refuses:
@@ -229,7 +235,7 @@ async def test_a_record_that_points_at_a_new_listener_of_ours_is_read_anew() -> 
         await eventually_async(lambda: serves(1), 5, "the loop is refused")
 
 
-async def test_networks_that_cannot_be_asked_for_change_nothing(
+async def test_while_networks_cannot_be_asked_for_the_known_ones_are_served(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "TRY_AGAIN", (0.01, 0.01))
@@ -237,16 +243,30 @@ async def test_networks_that_cannot_be_asked_for_change_nothing(
         stage.engine.put("one", "a:1")
         await stage.until(("a", GATEWAY, 1))
         stage.engine.refuses = "403: not for you"
-        stage.engine.put("two", "b:2")
+        stage.engine.gateways["new"] = GATEWAY
+        stage.engine.put("two", "b:2,c:3", network="new", created="2")
+        stage.engine.put("three", "c:3", created="3")
+        await stage.until(("a", GATEWAY, 1), ("c", GATEWAY, 3))
 
         async def said() -> bool:
-            return "cannot ask for networks, links stay as they are: 403: not for you" in caplog.text
+            return "cannot ask for networks, only known ones are served: 403: not for you" in caplog.text
 
         await eventually_async(said, 5)
-        assert stage.plane.open_fronts == {("a", GATEWAY, 1)}
         stage.engine.refuses = None
-        await stage.until(("a", GATEWAY, 1), ("b", GATEWAY, 2))
+        await stage.until(("a", GATEWAY, 1), ("b", GATEWAY, 2), ("c", GATEWAY, 3))
     assert caplog.text.count("403") == 1
+
+
+async def test_a_container_that_cannot_be_looked_at_yet_is_served_already() -> None:
+    """As one cannot while it is being started; by then it may be too late."""
+    async with scene() as stage:
+        stage.engine.put("old", "a:1")
+        await stage.until(("a", GATEWAY, 1))
+        stage.engine.hang.clear()
+        stage.engine.put("new", "b:1,b:2", created="0")
+        await stage.until(("a", GATEWAY, 1), ("b", GATEWAY, 2))
+        stage.engine.hang.set()
+        await stage.until(("b", GATEWAY, 1), ("b", GATEWAY, 2))  # it turns out to be the elder
 
 
 async def test_what_cannot_be_done_is_said_once_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:

@@ -129,3 +129,16 @@ async def test_more_fronts_than_a_hung_worker_takes_wait_for_it_and_hold_up_nobo
             await plane.apply("second", (instance("second", a),))
             assert {await ask(Target(one.port)) for one in fronts[::60]} == {"a"}
             assert plane.stats().processes == (hung,)
+
+
+async def test_fronts_that_come_and_go_during_a_drain_change_nothing() -> None:
+    async with running() as (plane, target):
+        await plane.open(one := front("second"))
+        _, writer = await asyncio.open_connection(target.host, target.port)  # it waits for an instance
+        draining = asyncio.create_task(plane.drain(2))
+        await until_refused(one.port)
+        await plane.close(one)
+        await plane.open(other := front("third"))
+        assert refused(other.port)
+        writer.close()
+        await asyncio.wait_for(draining, 10)
