@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ import pytest
 
 from tests.registrar.host_scene import HostRecords, host_registrar
 from tests.registrar.scene import ADVERTISED, Watched, registrar, watched
-from tests.support.docker_engine import IMAGE, Docker, unique
+from tests.support.crowd import Crowd
+from tests.support.docker_engine import Docker, unique
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fake_docker import FakeDocker
 from tests.support.ports import free_port
@@ -26,7 +26,7 @@ from tests.system.containers import image, logs
 pytestmark = [pytest.mark.docker, pytest.mark.etcd, pytest.mark.system]
 
 CROWD, BURST = 200, 50
-PUBLISHED = 30  # of the crowd; the others are in the host's own network, which costs an engine a third of the time
+PUBLISHED = 30  # of the crowd
 RIGHT_WITHIN = 5.0  # seconds after the last event
 
 
@@ -34,32 +34,6 @@ RIGHT_WITHIN = 5.0  # seconds after the last event
 def fake(tmp_path: Path) -> Iterator[FakeDocker]:
     with FakeDocker(tmp_path) as daemon:
         yield daemon
-
-
-def everywhere(names: Sequence[str], *command: str) -> None:
-    """`docker COMMAND NAME` for each, a few at a time."""
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: run_docker(*command, name), names))
-
-
-@contextlib.contextmanager
-def crowd(engine: Docker, tag: str, published: int, inside: int) -> Iterator[list[str]]:
-    """So many containers that publish port 80 or have it open in the host's network; created, not started."""
-    names = [f"{tag}-{number}" for number in range(published + inside)]
-    place = {name: ("-p", "80") if number < published else ("--network", "host") for number, name in enumerate(names)}
-
-    def create(name: str) -> None:
-        run_docker("create", "--name", name, "--expose", "80", *place[name], IMAGE, "sleep", "600")
-
-    try:
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            list(pool.map(create, names))
-        yield names
-    finally:
-        for number in range(0, len(names), 50):
-            subprocess.run(
-                ["docker", "-H", engine.url, "rm", "-f", *names[number : number + 50]], capture_output=True, check=False
-            )
 
 
 def untouched(watch: Watched, burst: Sequence[str]) -> list[str]:
@@ -72,18 +46,19 @@ def test_a_host_with_200_containers_and_a_burst_of_50_starts_and_50_stops(
 ) -> None:
     """Right within five seconds of the last event, and not one write for a container that nothing happened to."""
     admin = f"127.0.0.1:{free_port()}"
-    with crowd(docker, unique("crowd"), PUBLISHED, CROWD + BURST - PUBLISHED) as names:
-        there, later = names[:CROWD], names[CROWD:]
+    with Crowd(CROWD + BURST, PUBLISHED) as crowd:
+        names, there, later = crowd.names, crowd.names[:CROWD], crowd.names[CROWD:]
         records = HostRecords(shared_etcd, prefix, set(names))
-        everywhere(there, "start")
+        crowd.start(there)
         with host_registrar(shared_etcd, prefix, "--admin", admin) as program:
             records.are_of(there, seconds=30)
             eventually(lambda: fetch(f"http://{admin}/readyz")[0] == 200)
             with watched(shared_etcd, prefix) as watch:
                 leave = there[:BURST]  # the published ones, and some others
-                starts = concurrent.futures.ThreadPoolExecutor(1).submit(everywhere, later, "start")
-                everywhere(leave, "kill")
-                starts.result()
+                with concurrent.futures.ThreadPoolExecutor(1) as beside:
+                    starts = beside.submit(crowd.start, later)
+                    crowd.kill(leave)
+                    starts.result()
                 last = time.monotonic()
                 records.are_of([*there[BURST:], *later], seconds=RIGHT_WITHIN)
                 took = time.monotonic() - last
