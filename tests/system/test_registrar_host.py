@@ -355,3 +355,26 @@ def test_stopping_it_leaves_the_records_to_their_lease_unless_told_otherwise(
         program.wait_for(f"registered tiny/here:{name}:80")
         assert program.stop() == 0
         assert records.registered() == set()
+
+
+def test_pain_13_and_14_what_changes_while_etcd_is_away_is_right_when_it_is_back(
+    fake: FakeDocker, tmp_path: Path, prefix: str
+) -> None:
+    """It may be away from the start; and its lease be lost over it."""
+    for name in ("stays", "goes"):
+        fake.start(name, "8080:80/tcp")
+    with EtcdCluster(tmp_path, size=1) as etcd:
+        etcd.members[0].kill()
+        records = HostRecords(etcd, prefix, {"stays", "goes", "comes"})
+        with host_registrar(etcd, prefix, docker=fake.url, ttl=2) as program:
+            program.wait_for(r"WARNING .*etcd")
+            etcd.start()
+            records.are_of(["stays", "goes"])
+            etcd.members[0].kill()
+            fake.remove("goes")
+            fake.start("comes", "8081:80/tcp")
+            time.sleep(3)  # longer than the lease
+            etcd.start()
+            records.are_of(["stays", "comes"])
+            assert program.process.poll() is None
+            assert "Traceback" not in program.log
