@@ -59,7 +59,7 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
 async def _leave(settings: Settings, nft: Nft, expected: Iterable[Front]) -> None:
     """Take away what a former self left, which would go on forwarding as it was then."""
     ports = {front.port for front in (*settings.fronts, *expected)}
-    if not ports:
+    if not ports and not settings.containers:
         return
     with contextlib.suppress(NftError):  # without the right to see tables there are none of ours
         own = table_of(settings) if settings.containers else None
