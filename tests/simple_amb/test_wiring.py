@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ambcore.errors import ConfigError
 from ambcore.model import Protocol
@@ -124,3 +128,21 @@ def test_without_any_the_message_says_what_to_set(environ: dict[str, str]) -> No
     with pytest.raises(ConfigError, match=r"REDIS_PORT_6379_TCP=tcp://HOST:PORT") as caught:
         from_environment(environ)
     assert caught.value.option == "HOST:PORT"
+
+
+NAMES = st.from_regex(r"(A|B|A_ENV_B)_PORT_(1|80|65535|65536)_(TCP|UDP|tcp)", fullmatch=True)
+ADDRESSES = st.from_regex(r"(tcp|udp)://(a|10\.0\.0\.1|\[::1\]|::1|):(1|0|80|)", fullmatch=True)
+VALUES = ADDRESSES | st.text(max_size=9)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=8))
+def test_any_environment_gives_each_port_one_target_or_one_complaint(environ: dict[str, str]) -> None:
+    with contextlib.suppress(ConfigError):
+        wiring = from_environment(environ)
+        ways = [(forward.port, forward.protocol) for forward in wiring.forwards]
+        assert ways == sorted(set(ways))
+        for forward in wiring.forwards:
+            assert 1 <= forward.port <= 65535
+            ((host, port),) = forward.targets
+            assert host
+            assert 1 <= port <= 65535
