@@ -64,13 +64,16 @@ def _within(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The rule: inside `instances_in` if that is given, else anywhere but `NEVER`; and never one of `own`.
+    """The rule: inside `instances_in` if that is given, else anywhere but `NEVER` and `bridge`; and never one of `own`.
 
     `own` are the proxy's own listeners, which may come and go: an instance there would be a loop.
+    `bridge` are this host's addresses on Docker's default bridge. Every host has the same ones: a record from elsewhere
+    means that one, and would lead to what listens here for the containers of this host alone.
     """
 
     instances_in: tuple[IPNetwork, ...] = ()
     own: Set[Address] = field(default_factory=frozenset)
+    bridge: Set[IPAddress] = field(default_factory=frozenset)
 
     def check(self, address: Address) -> None:
         """Raises RecordError with reason `own_listener` or `address_denied`; returns nothing if all is well."""
@@ -82,3 +85,5 @@ class Admission:
                 raise RecordError("address_denied", f"{address} is outside --instances-in")
         elif _within(ip, NEVER):
             raise RecordError("address_denied", f"{address} can never be an instance's address")
+        elif ip in self.bridge:
+            raise RecordError("address_denied", f"{address} is on Docker's bridge of this host, as of any other")

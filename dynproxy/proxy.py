@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ambcore.admission import Admission
-from ambcore.model import Address, parse_ip
+from ambcore.model import Address, IPAddress, parse_ip
 from ambcore.proxy_protocol import local
 from ambcore.table import Reader
-from ambnet.addresses import local_addresses
+from ambnet.addresses import interface_address, local_addresses
 from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
@@ -86,7 +86,7 @@ async def follow_services(
 ) -> Links | None:
     """Follow every service of the command line in etcd; and, as long as `stack`, those that consumers ask for."""
     own = set(own_listeners(settings))
-    reader = Reader(settings.prefix, Admission(settings.instances_in, own))
+    reader = Reader(settings.prefix, Admission(settings.instances_in, own, docker_bridge()))
 
     def source(service: str) -> EtcdSource:
         return EtcdSource(etcd, service, reader, relist=settings.relist)
@@ -109,6 +109,12 @@ def own_listeners(settings: Settings) -> frozenset[Address]:
     listen = parse_ip(settings.listen or "::")
     hosts = local_addresses() if listen.is_unspecified else {listen}
     return frozenset(Address(str(host), front.port) for host in hosts for front in settings.fronts)
+
+
+def docker_bridge() -> frozenset[IPAddress]:
+    """This host's address on Docker's default bridge, where it has one."""
+    address = interface_address("docker0")
+    return frozenset() if address is None else frozenset({address})
 
 
 async def drain(plane: DataPlane, seconds: float) -> None:

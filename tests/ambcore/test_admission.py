@@ -87,6 +87,15 @@ def test_the_proxys_own_listener_is_refused_whatever_else_is_allowed(networks: s
     assert reason(admission, OWN.host, OWN.port + 1) is None
 
 
+def test_the_gateway_of_dockers_bridge_is_refused_unless_it_is_listed() -> None:
+    """Every host has it, and it leads to what listens there for containers alone."""
+    by_default = Admission(bridge=frozenset({ipaddress.ip_address("172.17.0.1")}))
+    assert [reason(by_default, host) for host in ("172.17.0.1", "::ffff:172.17.0.1")] == ["address_denied"] * 2
+    assert reason(by_default, "172.17.0.2") is None
+    listed = Admission(parse_networks("172.17.0.1/32"), bridge=by_default.bridge)
+    assert reason(listed, "172.17.0.1") is None
+
+
 @given(addresses, st.sets(st.ip_addresses(), max_size=3))
 def test_an_address_is_welcome_exactly_inside_the_given_networks(
     address: Address, hosts: set[ipaddress.IPv4Address]
