@@ -15,7 +15,7 @@ pytestmark = pytest.mark.netns
 def test_this_hosts_address_on_dockers_bridge_is_known_whatever_it_is() -> None:
     with Namespace() as there:
         assert there.call(docker_bridge) == frozenset()
-        there.run("ip", "link", "add", "docker0", "type", "dummy")
+        there.run("ip", "link", "add", "docker0", "type", "bridge")
         assert there.call(docker_bridge) == frozenset()
         there.run("ip", "address", "add", "172.31.0.1/16", "dev", "docker0")
         assert there.call(docker_bridge) == {ip_address("172.31.0.1")}
