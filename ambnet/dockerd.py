@@ -115,7 +115,7 @@ class Engine:
 
         The daemon does not answer `inspect` while it starts the container; it lists it all the same.
         """
-        only = {"id": containers, "label": [label]}
+        only = {"id": list(containers), "label": [label]}  # lists: of a tuple the SDK makes something else
         found = await self._call(lambda: self._connection().containers(all=True, filters=only))
         return tuple(
             {**each, "Name": _own_name(each.get("Names") or ()), "Config": {"Labels": each.get("Labels")}}

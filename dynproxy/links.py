@@ -68,6 +68,9 @@ class Links:
         self._news = asyncio.Event()
         self._local: frozenset[IPAddress] = frozenset()
         self._networks: tuple[Network, ...] = ()
+        self._stale = asyncio.Event()  # set while they have to be asked for
+        self._surveyed = asyncio.Event()
+        self._unsure = True  # whether the networks may be others by now
         self._changed = asyncio.Event()
         self._plan = NOTHING
         self.known = asyncio.Event()
@@ -80,12 +83,15 @@ class Links:
 
     async def run(self) -> None:
         """Endless; ends by being cancelled."""
-        async with background(self._inventory.run, self._glance):
+        async with background(self._inventory.run, self._glance, self._survey):
             # Which of two containers is older cannot be said before all are known.
             await self._inventory.known.wait()
+            await self._surveyed.wait()
             while True:
                 self._changed.clear()
-                await self._reconcile()
+                await self._follow_plan()
+                if not self._unsure:
+                    self._say()
                 await self._changed.wait()
 
     def heard(self, event: ContainerEvent) -> None:
@@ -104,10 +110,16 @@ class Links:
             del self._consumers[container]
         else:
             self._consumers[container] = consumer
-        self._changed.set()
+        self._reconsider()
 
     def listed(self, _containers: object) -> None:
         """Time to look again at networks, and to try again what failed; see Observer."""
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        """Do at once what can be done with the networks that are known, and look whether they are still the same."""
+        self._unsure = True
+        self._stale.set()
         self._changed.set()
 
     async def _glance(self) -> None:
@@ -123,32 +135,33 @@ class Links:
                 consumer = consumer_of(raw)
                 if consumer is not None and consumer.id in self._created and consumer.id not in self._consumers:
                     self._consumers[consumer.id] = replace(consumer, created=JUST_NOW)
-                    self._changed.set()
+                    self._reconsider()
             for container in asked:
                 self._created.pop(container, None)
 
-    async def _reconcile(self) -> None:
-        """Do at once what can be done with the networks that were known, then look whether they are still the same."""
-        await self._follow_plan()
-        networks, local = self._networks, self._local
-        try:
+    async def _survey(self) -> None:
+        """Endless: which networks there are. Beside the rest, as the answer may wait for a container that starts."""
+        await self._inventory.known.wait()
+        delays = backoff(*TRY_AGAIN, random.random)
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            try:
+                found = await self._engine.networks()
+            except DockerError as error:
+                if self._engine.connected:  # else that is said already
+                    text = "cannot ask for networks, only known ones are served: %s"
+                    self._sight.say("blind", logging.WARNING, text, error)
+                self._stale.set()
+                await asyncio.sleep(next(delays))
+                continue
+            self._sight.say("clear", logging.INFO, "networks are known again")
+            delays = backoff(*TRY_AGAIN, random.random)
             self._local = local_addresses()
-            self._networks = tuple(parse_network(raw, self._local) for raw in await self._ask_for_networks())
-        except DockerError as error:
-            self._sight.say("blind", logging.WARNING, "cannot ask for networks, only known ones are served: %s", error)
-            self._try_later()
-            return
-        self._sight.say("clear", logging.INFO, "networks are known again")
-        if (networks, local) != (self._networks, self._local):
-            await self._follow_plan()
-        if self._failed:
-            self._try_later()
-        else:
-            self._delays = backoff(*TRY_AGAIN, random.random)
-        self._say()
-        if not self.known.is_set():
-            log.info("containers that ask for links: %d; listening for whoever else comes", len(self._consumers))
-            self.known.set()
+            self._networks = tuple(parse_network(raw, self._local) for raw in found)
+            self._unsure = self._stale.is_set()
+            self._surveyed.set()
+            self._changed.set()
 
     async def _follow_plan(self) -> None:
         """Close what nobody wants any more, open what is wanted and is not open yet."""
@@ -161,16 +174,19 @@ class Links:
         for place, listener in mine.items():
             if place not in self._open:
                 await self._try(place, listener.service)
+        if self._failed:
+            self._try_later()
+        else:
+            self._delays = backoff(*TRY_AGAIN, random.random)
+        if not self.known.is_set():
+            log.info("containers that ask for links: %d; listening for whoever else comes", len(self._consumers))
+            self.known.set()
 
     def _try_later(self) -> None:
-        """Reconcile again, a little later each time."""
+        """Look at the plan again, a little later each time."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(next(self._delays), self._changed.set)
-
-    async def _ask_for_networks(self) -> tuple[Mapping[str, Any], ...]:
-        """Nobody has to be asked where nobody wants anything."""
-        return await self._engine.networks() if self._consumers else ()
 
     async def _try(self, place: Place, service: str) -> None:
         """Open a listener, and follow its service if need be."""

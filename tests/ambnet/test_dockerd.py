@@ -14,7 +14,7 @@ from ambcore.containers import ContainerEvent, EngineMessage, Lost, Subscribed
 from ambcore.errors import ConfigError, DockerError
 from ambnet import dockerd
 from ambnet.dockerd import Engine, parse_event
-from tests.support.docker_engine import HOST_SOCKET, Docker
+from tests.support.docker_engine import HOST_SOCKET, IMAGE, Docker
 from tests.support.waiting import eventually_async
 
 ID = "4f" * 32
@@ -279,3 +279,26 @@ async def test_an_abandoned_call_does_not_hold_up_the_end(tmp_path: Path) -> Non
         assert time.monotonic() - began < 1
     with contextlib.suppress(DockerError):
         await pending
+
+
+async def test_a_glimpse_tells_of_a_labelled_container_what_a_look_would(docker: Docker) -> None:
+    name, other = docker.name(), docker.name()
+    docker("create", "--name", name, "--label", "wish=x", IMAGE, "true")
+    docker("create", "--name", other, IMAGE, "true")
+    looked = docker.inspect(name)
+    identities = (looked["Id"], docker.inspect(other)["Id"])
+    async with Engine(docker.url, {}) as engine:
+        await engine.connect()
+        (found,) = await engine.glimpse(identities, "wish")
+        assert (found["Id"], found["Name"], found["Config"]["Labels"]) == (looked["Id"], name, {"wish": "x"})
+        assert found["HostConfig"]["NetworkMode"] == looked["HostConfig"]["NetworkMode"]
+        assert found["NetworkSettings"]["Networks"].keys() == looked["NetworkSettings"]["Networks"].keys()
+
+
+async def test_networks_are_told_with_their_gateways(docker: Docker) -> None:
+    async with Engine(docker.url, {}) as engine:
+        await engine.connect()
+        found = {network["Name"]: network for network in await engine.networks()}
+    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    assert found["bridge"]["IPAM"]["Config"][0]["Gateway"] == gateway
+    assert found["host"]["Driver"] == "host"
