@@ -142,3 +142,21 @@ async def test_fronts_that_come_and_go_during_a_drain_change_nothing() -> None:
         assert refused(other.port)
         writer.close()
         await asyncio.wait_for(draining, 10)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_front_for_datagrams_frees_its_port_when_it_is_closed(workers: str) -> None:
+    async with running("--workers", workers) as (plane, _):
+        one = Front("second", free_port(), Protocol.UDP, HOST)
+
+        async def free() -> bool:
+            with socket.socket(type=socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+                probe.bind((HOST, one.port))
+                return True
+            return False
+
+        for _ in range(2):
+            await plane.open(one)
+            assert not await free()
+            await plane.close(one)
+            await eventually_async(free, 10, "the port is free")
