@@ -136,9 +136,10 @@ class Engine:
         return await self._call(ask)
 
     async def info(self) -> EngineInfo:
-        """Which daemon this is."""
-        answer = await self._call(self._connection().info)
-        return EngineInfo(str(answer.get("Name", "")), str(answer.get("ID", "")), str(answer.get("ServerVersion", "")))
+        """Which daemon this is; an id that is another each time, as Podman's, is none."""
+        answer, again = await self._call(self._connection().info), await self._call(self._connection().info)
+        lasting = str(answer.get("ID", "")) if answer.get("ID") == again.get("ID") else ""
+        return EngineInfo(str(answer.get("Name", "")), lasting, str(answer.get("ServerVersion", "")))
 
     async def bridges(self) -> dict[str, tuple[IPNetwork, ...]]:
         """The subnets of the daemon's bridge networks by name; docker0's is called `bridge`.
@@ -175,9 +176,7 @@ class Engine:
 
     def _connect(self) -> APIClient:
         _knock(self.url)
-        client = APIClient(version="auto", timeout=ANSWER, **self._arguments)
-        client.trust_env = False  # an http_proxy in the environment has no business between us and the daemon
-        return client
+        return _Client(version="auto", timeout=ANSWER, **self._arguments)
 
     async def _follow(self, stream: _Stream) -> AsyncGenerator[ContainerEvent, None]:
         """Its events until it has been silent for RENEW; raises DockerError when the daemon is gone."""
@@ -204,6 +203,14 @@ class Engine:
             raise DockerError(f"{self.url}: no answer within {ANSWER + 1} s") from error
         except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise DockerError(f"{self.url}: {_reason(error)}") from error
+
+
+class _Client(APIClient):
+    """The SDK's, heedless of the environment from its first question on, which it asks while it is made: an http_proxy
+    or a REQUESTS_CA_BUNDLE has no business between us and the daemon.
+    """
+
+    trust_env = property(lambda _: False, lambda _self, _value: None)
 
 
 class _Stream:
