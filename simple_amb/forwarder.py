@@ -15,7 +15,7 @@ from ambnet.relay.loop import Loop
 from ambnet.relay.relay import Relay
 from ambnet.relay.sockets import open_datagrams, open_listeners
 from simple_amb.config import Settings
-from simple_amb.targets import Targets
+from simple_amb.targets import Targets, by_name
 from simple_amb.wiring import Forward, Wiring
 
 log = logging.getLogger("simple-amb")
@@ -92,7 +92,7 @@ def forward(settings: Settings, wiring: Wiring) -> int:
         log.warning("%s", warning)
     host = settings.listen.host
     served: Served = []
-    for each in wiring.forwards:
+    for each in map(by_name, wiring.forwards):
         where = join_host_port(host or "*", each.port) + ("/udp" if each.protocol is Protocol.UDP else "")
         try:
             served.append((each, OPEN[each.protocol](host, each.port)))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ambcore.model import join_host_port
 from ambnet.relay.relay import Relay
 from ambnet.relay.route import Route
 from ambnet.relay.upstream import Endpoint
-from simple_amb.wiring import Target
+from simple_amb.wiring import Forward, Target
 
 log = logging.getLogger("targets")
 
@@ -24,7 +27,10 @@ Lookup = Callable[[str], list[str]]
 
 def look_up(name: str) -> list[str]:
     """All addresses of a host, the resolver's best first. Raises OSError."""
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # Python's own word for a label that is empty or too long
+        raise OSError(errno.EINVAL, "no host can be called that") from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -35,6 +41,20 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def by_name(forward: Forward, lookup: Lookup = look_up) -> Forward:
+    """A link's forward to its name in place of its address, if the name means that address now.
+
+    Docker corrects the name when the linked container restarts with another address; the variable stays as it was.
+    """
+    if forward.alias is None:
+        return forward
+    ((host, port),) = forward.targets
+    with contextlib.suppress(OSError):
+        if host in lookup(forward.alias):
+            return replace(forward, targets=((forward.alias, port),))
+    return forward
 
 
 class Targets(Route):

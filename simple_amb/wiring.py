@@ -19,17 +19,21 @@ from ambcore.model import Protocol, parse_port, split_host_port
 Target = tuple[str, int]  # a host, which may be a name, and a port
 Way = tuple[int, Protocol]  # a local port
 
-VARIABLE = re.compile(r".*_PORT_([0-9]+)_(TCP|UDP)")
+VARIABLE = re.compile(r"(.*)_PORT_([0-9]+)_(TCP|UDP)")
 NOTHING = "missing, and no variable such as REDIS_PORT_6379_TCP=tcp://HOST:PORT is set, by --link or by -e"
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A local port and where it leads: to the first of its targets that answers."""
+    """A local port and where it leads: to the first of its targets that answers.
+
+    `alias` is what Docker calls the one target of a link in /etc/hosts, which it keeps up to date, unlike the variable.
+    """
 
     port: int
     protocol: Protocol
     targets: tuple[Target, ...]
+    alias: str | None = None
 
     def __str__(self) -> str:
         return f"{self.port}/udp" if self.protocol is Protocol.UDP else str(self.port)
@@ -75,7 +79,9 @@ def from_environment(environ: Mapping[str, str]) -> Wiring:
             warnings.append(f"{first} and {variable} name different targets; {first} is used")
     if not used:
         raise ConfigError("HOST:PORT", NOTHING)
-    forwards = (Forward(*way, (target,)) for way, (_, target) in sorted(used.items()))
+    forwards = (
+        Forward(*way, (target,), _alias(variable, target, environ)) for way, (variable, target) in sorted(used.items())
+    )
     return Wiring(tuple(forwards), tuple(warnings))
 
 
@@ -84,9 +90,17 @@ def _handed_down(variable: str) -> bool:
     return "_ENV_" in variable
 
 
+def _alias(variable: str, target: Target, environ: Mapping[str, str]) -> str | None:
+    """The name of the link that set the variable, from `REDIS_NAME=/our-name/redis`; None if none did."""
+    match = VARIABLE.fullmatch(variable)
+    if match is None or _handed_down(variable) or environ.get(f"{variable}_ADDR") != target[0]:
+        return None
+    return environ.get(f"{match[1]}_NAME", "").rpartition("/")[2] or None
+
+
 def _read(match: re.Match[str], value: str) -> tuple[Way, Target]:
     """What the variable of this name says; raises ConfigError naming it."""
-    port, transport = match.groups()
+    _, port, transport = match.groups()
     scheme = f"{transport.lower()}://"
     try:
         if not value.startswith(scheme):

@@ -7,13 +7,16 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from ambcore.model import Protocol
 from ambnet.relay.limits import Limits
 from ambnet.relay.loop import Loop
 from ambnet.relay.relay import Relay
-from simple_amb.targets import FRESH, Targets, look_up
+from simple_amb.targets import FRESH, Targets, by_name, look_up
+from simple_amb.wiring import Forward
 from tests.support.relay_peers import Greeter, ask, in_thread
 
 
@@ -136,3 +139,21 @@ def test_who_waits_for_a_name_nobody_knows_yet_is_served_when_somebody_does(rela
 
 def test_the_system_s_resolver_knows_localhost() -> None:
     assert "127.0.0.1" in look_up("localhost")
+
+
+def test_a_link_is_followed_by_its_name_while_that_means_its_address() -> None:
+    """A name that nobody knows here, or that is another's, is not worth more than the address."""
+    link = Forward(6379, Protocol.TCP, (("10.0.0.1", 6380),), alias="redis")
+    resolver = Resolver(redis=["10.0.0.1"])
+    assert by_name(link, resolver).targets == (("redis", 6380),)
+    assert by_name(link, Resolver(redis=["10.0.0.2"])) == link
+    assert by_name(link, Resolver()) == link
+    unlinked = replace(link, alias=None)
+    assert by_name(unlinked, resolver) == unlinked
+
+
+@pytest.mark.parametrize("name", ["a..b", "a" * 64, "no-such-host.invalid"])
+def test_a_name_that_cannot_be_one_is_as_unknown_as_any(name: str) -> None:
+    with pytest.raises(OSError, match=r".") as caught:
+        look_up(name)
+    assert caught.value.strerror

@@ -33,6 +33,15 @@ def test_a_link_is_one_forward() -> None:
     assert leads(from_environment(LINK)) == {"6379": ("172.17.0.136", 6379)}
 
 
+def test_a_link_s_forward_knows_the_name_that_docker_keeps_up_to_date() -> None:
+    """One that was given by hand over a link's has no such name, nor has what a linked container was told."""
+    assert [forward.alias for forward in from_environment(LINK).forwards] == ["redis"]
+    by_hand = LINK | {"REDIS_PORT_6379_TCP": "tcp://192.168.1.52:6379"}
+    assert [forward.alias for forward in from_environment(by_hand).forwards] == [None]
+    handed_down = {f"AMB_ENV_{name}": value for name, value in LINK.items()}
+    assert [forward.alias for forward in from_environment(handed_down).forwards] == [None]
+
+
 def test_a_variable_given_by_hand_may_lead_to_another_port() -> None:
     assert leads(from_environment({"REDIS_PORT_1234_TCP": "tcp://192.168.1.52:6379"})) == {
         "1234": ("192.168.1.52", 6379)
