@@ -40,7 +40,7 @@ EngineMessage = Subscribed | Lost | ContainerEvent
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Which daemon this is: its host's name, its lasting id, its version."""
+    """Which daemon this is: its host's name, its lasting id or nothing, its version."""
 
     name: str
     id: str

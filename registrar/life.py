@@ -139,8 +139,8 @@ async def take_back(agent: Registering, keeper: LeaseKeeper, on_exit: str) -> No
 
 
 def owner_of(info: EngineInfo) -> str:
-    """A host's name for people, and enough of its engine's id that two hosts of one name differ."""
-    return f"{info.name}:{info.id[:SHORT_ENGINE_ID]}"
+    """A host's name for people, and enough of its engine's id, if it has one, that two hosts of one name differ."""
+    return f"{info.name}:{info.id[:SHORT_ENGINE_ID]}" if info.id else info.name
 
 
 def route_to(endpoints: tuple[str, ...]) -> Callable[[], Awaitable[IPAddress | None]]:

@@ -60,6 +60,7 @@ class FakeDocker:
         self.deaf = False  # events are lost
         self.refusing: set[str] = set()  # names of containers that cannot be inspected
         self.slow = 0.0  # seconds that each inspection takes
+        self.like_podman = False  # its id is another in every answer
         self._streams: list[web.StreamResponse] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="fake-docker")
@@ -178,7 +179,9 @@ class FakeDocker:
         return web.json_response({"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Version": "20.10.24"})
 
     async def _info(self, _: web.Request) -> web.Response:
-        return web.json_response({"Name": self.name, "ID": f"ID:OF:{self.name}", "ServerVersion": "20.10.24"})
+        self.requests["info"] += 1
+        identity = f"{self.requests['info']:08}" if self.like_podman else f"ID:OF:{self.name}"
+        return web.json_response({"Name": self.name, "ID": identity, "ServerVersion": "20.10.24"})
 
     async def _networks(self, _: web.Request) -> web.Response:
         return web.json_response([{"Name": "bridge", "IPAM": {"Config": [{"Subnet": "172.17.0.0/16"}]}}])

@@ -378,3 +378,19 @@ def test_pain_13_and_14_what_changes_while_etcd_is_away_is_right_when_it_is_back
             records.are_of(["stays", "comes"])
             assert program.process.poll() is None
             assert "Traceback" not in program.log
+
+
+def test_an_engine_that_calls_itself_something_else_each_time_is_known_by_its_host_name(
+    fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
+) -> None:
+    """As Podman does. Were its id the owner's name, the next registrar would take these records for another host's."""
+    fake.like_podman = True
+    fake.start("web", "8080:80/tcp")
+    records = HostRecords(shared_etcd, prefix, {"web"})
+    program = host_registrar(shared_etcd, prefix, docker=fake.url)
+    at = program.arguments.index("--host-id")
+    program.arguments = program.arguments[:at] + program.arguments[at + 2 :]
+    with program:
+        records.are_of(["web"])
+        assert {record["owner"] for record in records.all().values()} == {"fakehost"}
+        assert list(records.all()) == ["tiny/fakehost:web:80"]
