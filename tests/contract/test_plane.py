@@ -7,10 +7,11 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from ambcore.admission import parse_networks
 from ambcore.model import Address, Instance, Readiness
 from bench.load import Target, ask, burst
 from dynproxy.config import Settings, read
@@ -185,6 +186,22 @@ async def test_stats_count_what_was_carried(subject: Subject, servers: list[Name
 
     await eventually_async(counted, 10)
     writer.close()
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_clients_are_served_inside_the_networks_of_allow_and_reset_outside(
+    stage: Stage, servers: list[NamedServer], served: bool
+) -> None:
+    networks = parse_networks("127.0.0.0/8,10.77.1.0/24" if served else "192.0.2.0/24")
+    async with chosen_plane(replace(stage.settings, allow=networks)) as plane:
+        await plane.apply(SERVICE, (instance(servers[0]),))
+        outcome = await burst(stage.target, 5)
+        assert outcome.answers == ({"a": 5} if served else {})
+
+        async def counted() -> bool:
+            return plane.stats().services[SERVICE].counters["not_allowed"] == (0 if served else 5)
+
+        await eventually_async(counted, 10)
 
 
 async def test_drain_accepts_nothing_new_and_waits_for_the_old(subject: Subject, servers: list[NamedServer]) -> None:

@@ -151,6 +151,15 @@ def receive_all(sock: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
+def receive(sock: socket.socket, size: int) -> bytes:
+    """The next `size` bytes, fewer if the stream ends before."""
+    pieces = []
+    while size and (piece := sock.recv(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
 def receive_digest(sock: socket.socket, size: int) -> str:
     """The digest of the next `size` bytes."""
     digest = hashlib.sha256()

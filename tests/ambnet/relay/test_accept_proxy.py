@@ -17,6 +17,7 @@ from tests.support.relay_peers import (
     Instance,
     connect,
     in_thread,
+    receive,
     receive_all,
     receive_digest,
     reset,
@@ -50,11 +51,6 @@ def drip(sock: socket.socket, words: bytes) -> None:
     for byte in words:
         sock.sendall(bytes([byte]))
         time.sleep(0.1)
-
-
-def receive(sock: socket.socket, size: int) -> bytes:
-    """Exactly so many bytes."""
-    return sock.recv(size, socket.MSG_WAITALL)
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)

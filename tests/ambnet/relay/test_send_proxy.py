@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from ambcore.proxy_protocol import SIGNATURE, encode, local
-from tests.support.relay_peers import Instance, connect, in_thread, receive_all, receive_digest, refusing
+from tests.support.relay_peers import Instance, connect, in_thread, receive, receive_all, receive_digest, refusing
 from tests.support.relay_worker import RelayWorker, endpoint
 from tests.support.waiting import eventually
 
@@ -78,7 +78,7 @@ def test_the_header_stands_in_front_of_bulk_that_came_early(
     relay.apply(endpoint("one", instance))
     server = instance.accept()
     expected = header(version, client)
-    assert server.recv(len(expected), socket.MSG_WAITALL) == expected
+    assert receive(server, len(expected)) == expected
     assert receive_digest(server, size) == hashlib.sha256(bytes(size)).hexdigest()
 
 
