@@ -103,6 +103,13 @@ def _taken(others: contextlib.ExitStack) -> str:
     return docker("network", "inspect", "--format", "{{range .Containers}}{{.IPv4Address}} {{end}}", "bridge")
 
 
+def test_one_that_is_told_nothing_says_what_to_set() -> None:
+    with container(image("ambassador")) as amb:
+        assert docker("wait", amb) == "2"
+        assert "REDIS_PORT_6379_TCP=tcp://HOST:PORT" in logs(amb)
+        assert logs(amb).count("\n") == 1
+
+
 ECHO = "import socket as s; u = s.socket(type=s.SOCK_DGRAM); u.bind(('', 53))\nwhile 1: u.sendto(*u.recvfrom(100))"
 ASK = (
     "import os, socket as s; u = s.socket(type=s.SOCK_DGRAM); u.settimeout(2);"
