@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.docker_engine import unique
+from tests.support.programs import status
 from tests.support.waiting import eventually
 from tests.system.containers import address, container, docker, image, logs
 from tests.system.test_containers import Scene, restarts
@@ -141,6 +143,66 @@ def test_the_published_commands_work_and_a_pool_meets_no_refusal(redis: str, rig
         sys.stdout.write(f"the pool met {met}\n")
         assert met.keys() == {"connected", "cut", *MEMBERS}, logs(ambassador)
         assert met["connected"] > len(MEMBERS), "the connections of a life end with it"
+
+
+# Gives back each datagram with its own address before it; a client's own port goes on over all lives.
+ECHO = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+    server.bind(("0.0.0.0", 5353))
+    name = socket.gethostbyname(socket.gethostname()).encode()
+    while True:
+        data, client = server.recvfrom(65536)
+        server.sendto(name + b" " + data, client)
+"""
+
+
+def test_a_udp_port_is_followed_too_and_a_client_keeps_its_own(rights: tuple[str, ...], redis: str) -> None:
+    command = ("--expose", "5353/udp", "--no-healthcheck", "--name", redis, "--entrypoint", "python3")
+    with (
+        ambassador_of(redis, *rights) as ambassador,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        contextlib.ExitStack() as others,
+    ):
+        client.settimeout(0.2)
+        client.connect((address(ambassador), 5353))
+        lives = set()
+        while len(lives) < 2:
+            docker("run", "-d", *command, image("dynproxy"), "-c", ECHO)
+            lives.add(own := address(redis))
+            eventually(lambda: _echo(client) == f"{own} hello", 30, f"an answer of {own}")
+            docker("rm", "-f", redis)
+            others.enter_context(container("--entrypoint", "sleep", image("demo-redis"), "300"))
+
+
+def _echo(client: socket.socket) -> str:
+    with contextlib.suppress(OSError):
+        client.send(b"hello")
+        return client.recv(100).decode()
+    return ""
+
+
+def test_the_kernel_takes_over_when_the_application_answers_and_the_relay_while_it_does_not(redis: str) -> None:
+    """Seen from outside: who serves, by the ambassador's own account."""
+    with container(
+        *SOCKET, *PLANES["kernel"], image("grand-ambassador"), "-name", redis, "--admin", "0.0.0.0:9402"
+    ) as ambassador:
+        admin = f"{address(ambassador)}:9402"
+
+        def plane() -> str:
+            services = status(admin)["services"]
+            assert services, "nothing is exposed yet"
+            return str(services[0]["plane"])
+
+        run_redis(redis)
+        eventually(lambda: plane() == "kernel", 30, "the kernel serves")
+        assert ping(ambassador) == "PONG"
+        eventually(lambda: status(admin)["services"][0]["kernel"]["connections"] == 1, 15, "the kernel counts it")
+        docker("stop", "-t", "1", redis)
+        eventually(lambda: plane() == "relay", 30, "the relay lets clients wait")
+        docker("start", redis)
+        eventually(lambda: plane() == "kernel", 30, "the kernel serves again")
+        assert ping(ambassador) == "PONG"
 
 
 def test_two_dashes_and_two_containers(redis: str) -> None:
