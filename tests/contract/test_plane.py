@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from ambcore.admission import parse_networks
-from ambcore.model import Address, Instance, Readiness
+from ambcore.model import Address, Instance, Protocol, Readiness
 from bench.load import Target, ask, burst
-from dynproxy.config import Settings, read
+from dynproxy.config import Front, Settings, read
 from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
 from tests.support.hosts import Hosts
@@ -209,19 +209,47 @@ async def test_drain_accepts_nothing_new_and_waits_for_the_old(subject: Subject,
     reader, writer = await subject.open()
     draining = asyncio.create_task(subject.plane.drain(10))
 
-    async def refused() -> bool:
-        with contextlib.suppress(ConnectionRefusedError):
-            _, accepted = await subject.target.connect()
-            accepted.close()
-            return False
-        return True
-
-    await eventually_async(refused, 5)
+    await eventually_async(lambda: refused(subject.target), 5)
     writer.write(b"who\n")
     assert await reader.readline() == b"a\n"
     assert not draining.done()
     writer.close()
     await asyncio.wait_for(draining, 5)
+
+
+async def test_a_front_opened_later_serves_and_one_closed_keeps_what_is_connected(
+    subject: Subject, servers: list[NamedServer]
+) -> None:
+    """Its clients wait until its instances are applied. The front that was there from the start goes on."""
+    a, b = servers
+    await subject.plane.apply(SERVICE, (instance(a),))
+    later = replace(subject.target, port=free_port())
+    front = Front("later", later.port, Protocol.TCP)
+    await subject.plane.open(front)
+    await subject.plane.open(front)
+    early = asyncio.create_task(ask(later))
+    await asyncio.sleep(0.1)
+    assert not early.done()
+    await subject.plane.apply("later", (replace(instance(b), service="later"),))
+    assert await asyncio.wait_for(early, 3) == "b"
+    assert (await burst(later, 10)).answers == {"b": 10}
+    assert await ask(subject.target) == "a"
+    reader, writer = await later.connect()
+    await subject.plane.close(front)
+    await subject.plane.close(front)
+    await eventually_async(lambda: refused(later), 5)
+    writer.write(b"who\n")
+    assert await asyncio.wait_for(reader.readline(), 3) == b"b\n"
+    writer.close()
+    assert await ask(subject.target) == "a"
+
+
+async def refused(target: Target) -> bool:
+    with contextlib.suppress(ConnectionRefusedError):
+        _, accepted = await target.connect()
+        accepted.close()
+        return False
+    return True
 
 
 async def test_closing_twice_is_fine(subject: Subject) -> None:

@@ -166,7 +166,7 @@ def test_a_udp_port_is_followed_too_and_a_client_keeps_its_own(rights: tuple[str
     ):
         client.settimeout(0.2)
         client.connect((address(ambassador), 5353))
-        lives = set()
+        lives = set[str]()
         while len(lives) < 2:
             docker("run", "-d", *command, image("dynproxy"), "-c", ECHO)
             lives.add(own := address(redis))
