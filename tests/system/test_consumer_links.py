@@ -20,6 +20,7 @@ from ambcore.links import LABEL
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.ports import free_port
 from tests.support.programs import ROOT, Program, _clean_environment, fetch, status
+from tests.support.udp_server import UdpServer
 from tests.support.waiting import eventually
 from tests.system.containers import address, container, docker, image, logs
 from tests.system.proxies import Records
@@ -138,6 +139,28 @@ def test_a_consumer_reaches_its_link_by_the_variables(
         assert docker("start", "--attach", made) == "PONG"
     eventually(lambda: refuses(host, port), 10, "the listener is closed with its last consumer")
     assert proxy.listeners(served.service) == {}
+
+
+def test_datagrams_have_links_too(shared_etcd: EtcdCluster, records: Records, tmp_path: Path) -> None:
+    host = gateway()
+    port = free_port(host)
+    link = f"{records.service}:{port}/udp"
+    file = env_file(tmp_path, f"dns={link}")
+    where = f"/dev/udp/$DNS_PORT_{port}_UDP_ADDR/$DNS_PORT_{port}_UDP_PORT"
+    ask = ("bash", "-c", f"exec 3<>{where}; printf 'who?' >&3; timeout 20 head -c 3 <&3")
+    with (
+        UdpServer("one", host) as server,
+        HostProxy(shared_etcd, "--instances-in", host) as proxy,
+        consumer(link, "--env-file", file, command=ask) as made,
+    ):
+        records.put("one", server.port, host, protocol="udp")
+
+        def known() -> bool:
+            services = status(proxy.admin)["services"]
+            return any(each["instances"] for each in services if each["name"] == records.service)
+
+        eventually(known, 20, "the instance: a datagram does not wait for one")
+        assert docker("start", "--attach", made) == "one"
 
 
 def test_two_consumers_share_a_listener_and_the_last_closes_it(proxy: HostProxy, records: Records) -> None:
