@@ -121,7 +121,9 @@ class Report(Collector):
         sight = source.sight()
         return {
             "name": source.service,
-            "ports": [front.port for front in self._following.fronts if front.service == source.service],
+            "ports": list(
+                dict.fromkeys(front.port for front in self._following.fronts if front.service == source.service)
+            ),
             "plane": serving.plane,
             "plane_why": serving.why,
             "kernel": dataclasses.asdict(serving.traffic),
