@@ -48,7 +48,9 @@ def find(inspected: Mapping[str, Any], conventions: Conventions, host: Host) -> 
     else:
         ports, kind = published_ports(inspected, host), "publishes"
     if not ports:
-        return Findings(refusals=(Refusal(Reason.NOT_PUBLISHED, f"{name_of(inspected)} {kind} no port"),))
+        mode = str((inspected.get("HostConfig") or {}).get("NetworkMode") or "")
+        hint = f" (its network is that of {mode})" if mode.startswith("container:") else ""
+        return Findings(refusals=(Refusal(Reason.NOT_PUBLISHED, f"{name_of(inspected)} {kind} no port{hint}"),))
     config: Mapping[str, Any] = inspected.get("Config") or {}
     said = {port: metadata(config, port.number) for port in ports}
     verdicts = {port: _refused(port, said[port], inspected, conventions) for port in ports}

@@ -237,6 +237,8 @@ def test_one_that_does_not_run_or_publishes_nothing_says_so() -> None:
     assert reasons(find(stopped(), PLAIN, HOST)) == [Reason.NOT_RUNNING]
     assert reasons(find(one({"80/tcp": None}), PLAIN, HOST)) == [Reason.NOT_PUBLISHED]
     assert reasons(find(one({"80/sctp": EVERYWHERE}), PLAIN, HOST)) == [Reason.NOT_PUBLISHED]
+    beside = find(one({}, exposed=["80/tcp"], mode="container:4f"), PLAIN, HOST)
+    assert beside.refusals[0].text == "web publishes no port (its network is that of container:4f)"
 
 
 @pytest.mark.parametrize("variable", ["SERVICE_NAME=a/b", "SERVICE_X=a\nb", f"SERVICE_X={'x' * 2000}"])
