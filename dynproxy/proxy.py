@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -22,7 +23,7 @@ from dynproxy.following import Following, following
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
-from dynproxy.report import Report
+from dynproxy.report import Report, before_containers
 from dynproxy.sources import EtcdSource
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from dynproxy.links import Links
 
 log = logging.getLogger("dynproxy")
+
+SOON = 1.0  # seconds in which a daemon that is there tells about our containers
 
 
 async def proxy(settings: Settings, life: Life) -> int:
@@ -77,7 +80,12 @@ async def known_containers(settings: Settings, life: Life, stack: contextlib.Asy
     containers = Containers(engine, settings.containers, settings.listen, resync=settings.resync)
     await stack.enter_async_context(background(containers.run))
     if not settings.fronts:
-        await life.unless_stopping(containers.known.wait())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOON):
+                await life.unless_stopping(containers.known.wait())
+    if not settings.fronts and not containers.known.is_set() and not life.stopping.is_set():
+        async with serve_admin(settings.admin, before_containers(containers, life)):
+            await life.unless_stopping(containers.known.wait())
     return containers
 
 

@@ -270,6 +270,19 @@ def _instance(instance: Instance, traffic: InstanceStats, health: Health | None,
     }
 
 
+def before_containers(containers: Containers, life: Life) -> Admin:
+    """The answers while a daemon has not told yet what there is to listen for: we live, and wait."""
+
+    def readiness() -> str:
+        return f"containers are not known yet: {containers.error or 'docker has not answered'}"
+
+    def status() -> dict[str, Any]:
+        uptime = round(time.monotonic() - life.started, 3)
+        return {"program": "dynproxy", "uptime": uptime, "ready": False, "docker": _containers(containers)}
+
+    return Admin(lambda: None, readiness, status, CollectorRegistry())
+
+
 def _containers(containers: Containers) -> dict[str, Any]:
     sight = containers.sight()
     named = {name: containers.seen.get(name) for name in containers.names}

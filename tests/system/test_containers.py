@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,16 @@ def test_it_waits_for_a_container_that_does_not_exist_yet_and_follows_all_its_li
             scene.docker.run()
             scene.start()
     ambassador.wait_for_instance(scene.service, scene.at)
+
+
+def test_it_lives_and_waits_while_docker_is_away_from_the_start(tmp_path: Path) -> None:
+    with Ambassador("redis", options=("--docker", f"unix://{tmp_path}/docker.sock")) as amb:
+        eventually(lambda: fetch(f"http://{amb.admin}/healthz")[0] == 200, 10, "it is healthy")
+        code, why = fetch(f"http://{amb.admin}/readyz")
+        assert (code, "No such file" in why) == (503, True), why
+        assert status(amb.admin)["docker"]["connected"] is False
+        assert amb.stop() == 0
+        assert len([line for line in amb.lines if "docker is away" in line]) == 1
 
 
 @contextlib.contextmanager
