@@ -64,7 +64,7 @@ def listens(port: int, hosts: Sequence[str] = HOSTS) -> None:
 @pytest.fixture(scope="module", params=RECEIVERS)
 def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a real one on both loopback addresses."""
-    port = free_port()
+    port = free_port("::")
     with RECEIVERS[request.param](tmp_path_factory.mktemp(request.param), port):
         listens(port)
         yield port
@@ -85,7 +85,7 @@ def ask(host: str, port: int) -> tuple[str, str]:
 @contextlib.contextmanager
 def simple_amb(*arguments: str) -> Iterator[int]:
     """The port of a running simple-amb, on all addresses."""
-    port = free_port()
+    port = free_port("::")
     with Program("simple_amb", "--listen", str(port), *arguments):
         listens(port)
         yield port
@@ -94,7 +94,7 @@ def simple_amb(*arguments: str) -> Iterator[int]:
 @contextlib.contextmanager
 def dynproxy(etcd: EtcdCluster, service: str, *options: str) -> Iterator[tuple[int, str]]:
     """The port of a running dynproxy, on all addresses, and that of its admin server."""
-    port, admin = free_port(), f"127.0.0.1:{free_port()}"
+    port, admin = free_port("::"), f"127.0.0.1:{free_port('::')}"
     options = ("--instances-in", "127.0.0.0/8,::1/128", "--admin", admin, "--drain", "1", *options)
     with Program("dynproxy", service, str(port), "--etcd", ",".join(etcd.endpoints), *options):
         listens(port)
@@ -136,18 +136,18 @@ def test_checks_bring_no_complaint_of_a_receiver(
     shared_etcd: EtcdCluster, service: str, records: Records, tmp_path: Path
 ) -> None:
     """HAProxy complains of a client that connects and leaves; not of our checks, which say what they are."""
-    port = free_port()
+    port = free_port("::")
     with haproxy_receiver(tmp_path, port) as theirs:
         listens(port)
-        eventually(lambda: "PROXY" in theirs.log, 10, "HAProxy complains of who says nothing")
-        complaints = theirs.log.count("PROXY")
-        records.put("one", port)
         options = ("--send-proxy", "v2", "--check-interval", "0.2")
         with dynproxy(shared_etcd, service, *options) as (_, admin):
+            eventually(lambda: theirs.log.count("PROXY") >= len(HOSTS), 10, "HAProxy complains of who says nothing")
+            complaints = theirs.log.count("PROXY")
+            records.put("one", port)
             eventually(lambda: checks_passed(admin) >= 10, 20, "ten checks")
         assert theirs.log.count("PROXY") == complaints, theirs.log
         socket.create_connection(("127.0.0.1", port), 10).close()
-        eventually(lambda: theirs.log.count("PROXY") == complaints + 1)  # it still complains where there is a reason
+        eventually(lambda: theirs.log.count("PROXY") == complaints + 1)  # where it has a reason it still does
 
 
 def checks_passed(admin: str) -> int:
@@ -158,7 +158,7 @@ def checks_passed(admin: str) -> int:
 def test_the_kernel_cannot_be_insisted_on(shared_etcd: EtcdCluster, service: str) -> None:
     for option in (("--send-proxy", "v2"), ("--accept-proxy", "10.0.0.0/8")):
         where = ("--etcd", ",".join(shared_etcd.endpoints), "--listen", "127.0.0.1")
-        with Program("dynproxy", service, str(free_port()), *where, "--plane", "kernel", *option) as ours:
+        with Program("dynproxy", service, str(free_port("::")), *where, "--plane", "kernel", *option) as ours:
             assert ours.process.wait(20) == 2
             ours.wait_for(rf"--plane: the kernel cannot: {option[0]}: headers of the PROXY protocol")
 
@@ -192,7 +192,7 @@ def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], co
 
     @contextlib.contextmanager
     def run(to: int) -> Iterator[int]:
-        port = free_port()
+        port = free_port("::")
         with make(tmp_path, port, to, version):
             listens(port)
             yield port
@@ -229,7 +229,7 @@ def test_dynproxy_takes_the_word_of_haproxy_and_nginx_and_passes_it_on(
 
 def test_haproxys_checks_of_us_pass_with_and_without_a_header(tmp_path: Path, receiver: int) -> None:
     """With one they say LOCAL, and the check is the proxy's own; without one they leave before they say anything."""
-    port, asked = free_port(), free_port()
+    port, asked = free_port("::"), free_port("::")
     with simple_amb("--accept-proxy", "127.0.0.0/8", "--send-proxy", "v2", f"127.0.0.1:{receiver}") as ours:
         text = (
             f"listen telling\n    mode tcp\n    bind 127.0.0.1:{port}\n    default-server inter 100ms\n"

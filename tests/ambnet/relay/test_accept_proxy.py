@@ -75,7 +75,8 @@ def test_C27_proxy_protocol_split_at_each_byte(relay: RelayWorker, instance: Ins
     for end, client in enumerate(clients, 1):
         client.sendall(header[end:] + b"x" * end)
         client.shutdown(socket.SHUT_WR)
-        assert receive_all(instance.accept()) == b"x" * end
+    received = sorted(receive_all(instance.accept()) for _ in clients)
+    assert received == [b"x" * end for end in range(1, len(header))]
     eventually(lambda: relay.counter("connected") == len(clients))
     assert relay.counter("proxy_header_refused") == 0
 
@@ -178,7 +179,7 @@ def test_C27_proxy_protocol_late_headers_are_refused_and_cost_nothing_meanwhile(
         drip(clients[2], b"PROXY UNKNOWN " + b"x" * 80)
     assert all(was_reset(client) for client in clients[:2])
     took = time.monotonic() - began
-    assert 4.5 < took < 9
+    assert 4.5 < took < 15
     assert relay.cpu_seconds() - used < 0.2 * took
     eventually(lambda: relay.counter("proxy_header_refused") == 3)
     eventually(lambda: relay.connections == 0)
