@@ -41,7 +41,7 @@ class Answer:
 
 def ask(host: str, port: int, seconds: float = 20.0, what: bytes = b"since when?") -> Answer | None:
     """One connection's answer; None if it was cut. Raises ConnectionRefusedError, and TimeoutError."""
-    with socket.create_connection((host, port), seconds) as client, contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionResetError), socket.create_connection((host, port), seconds) as client:
         client.sendall(what + b"\n")
         with client.makefile("rb") as answers:
             if line := answers.readline():
