@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -99,7 +100,19 @@ class Containers:
                         self.error = why
                         self._docker.say("lost", logging.WARNING, "docker is away, what is known stays: %s", why)
                     case ContainerEvent():
+                        self._has_died(message)
                         self._look_at(name for name in self.names if self._is_about(message, name))
+
+    def _has_died(self, event: ContainerEvent) -> None:
+        """Take a death for true until the look that follows, which the daemon answers only when it has cleared away.
+
+        Whoever asks at an address while its network is taken down leaves the kernel with a question to it that nobody
+        answers, and that holds up the next life's first clients for up to a second.
+        """
+        for name, item in self.seen.items():
+            if event.action == "die" and item is not None and item.id == event.container:
+                self.seen[name] = replace(item, address=None, why="its process has ended")
+                self._changed.set()
 
     def _is_about(self, event: ContainerEvent, name: str) -> bool:
         """Whether an event may change what is known of a container. Networks are between it and us: either may move."""

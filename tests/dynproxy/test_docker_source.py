@@ -36,6 +36,8 @@ class FakeEngine:
         self.containers: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.away = False
+        self.busy = asyncio.Event()
+        self.busy.set()
         self.messages: asyncio.Queue[EngineMessage] = asyncio.Queue()
         self.messages.put_nowait(Subscribed())
 
@@ -48,7 +50,7 @@ class FakeEngine:
 
     async def inspect(self, name: str) -> dict[str, Any] | None:
         self.asked.append(name)
-        await asyncio.sleep(0)
+        await self.busy.wait()
         if self.away:
             raise DockerError("no answer")
         return self.containers.get(name)
@@ -156,6 +158,18 @@ async def test_a_restart_too_fast_to_be_seen_is_another_life_all_the_same(engine
         await scene.until("redis:6379", "redis@172.17.0.2", "", "redis@172.17.0.2")
 
 
+async def test_a_death_counts_at_once_and_the_look_that_follows_is_right(engine: FakeEngine) -> None:
+    """The daemon answers only when it has cleared away. A death that is old news does no lasting harm."""
+    engine.containers["redis"] = container()
+    async with running(engine) as scene:
+        await scene.until("redis:6379", "redis@172.17.0.2")
+        engine.busy.clear()
+        engine.says("die")
+        await scene.until("redis:6379", "redis@172.17.0.2", "")
+        engine.busy.set()
+        await scene.until("redis:6379", "redis@172.17.0.2", "", "redis@172.17.0.2")
+
+
 async def test_pain_2_with_every_event_lost_it_is_right_within_one_resync(engine: FakeEngine) -> None:
     async with running(engine, resync=0.1) as scene:
         engine.containers["redis"] = container()
@@ -170,7 +184,7 @@ async def test_pain_3_a_daemon_that_is_away_changes_nothing_and_is_asked_when_it
         await scene.until("redis:6379", "redis@172.17.0.2")
         engine.away = True
         engine.messages.put_nowait(Lost("it is gone"))
-        engine.says("die")
+        engine.says("connect", "")
         await eventually_async(lambda: asyncio.sleep(0, scene.containers.error == "no answer"), 5)
         assert scene.plane.applied == {"redis:6379": ["redis@172.17.0.2"]}
         engine.away = False
