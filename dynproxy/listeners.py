@@ -55,12 +55,13 @@ def listen(front: Front, host: str | None, workers: int) -> Listening:
     """
     made = Listening(front)
     address = front.host or host
+    early = front.host is not None  # whoever asks for a front of its own knows that the address is ours
     where = join_host_port(address or "*", front.port)
     try:
         if front.protocol is not Protocol.UDP:
-            made.streams = open_listeners(address, front.port)
+            made.streams = open_listeners(address, front.port, early=early)
         if front.protocol is not Protocol.TCP:
-            made.datagrams = [[sock] for sock in open_datagrams(address, front.port, workers)]
+            made.datagrams = [[sock] for sock in open_datagrams(address, front.port, workers, early=early)]
     except OSError as error:
         if not made.streams:
             raise ConfigError("PORT", f"{where}: {error.strerror}") from error

@@ -21,7 +21,7 @@ DATAGRAM: Final = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLO
 # Bytes that wait in a UDP socket for us; short datagrams count for some 800 each, so that 5,000 of them fit.
 RECEIVE_BUFFER = 4 * 1024 * 1024
 # Python has no names for these: asm-generic/socket.h, linux/in.h, linux/in6.h.
-SO_RCVBUFFORCE, IP_PKTINFO, IP_RECVERR, IPV6_RECVERR = 33, 8, 11, 25
+SO_RCVBUFFORCE, IP_PKTINFO, IP_RECVERR, IPV6_RECVERR, IPV6_FREEBIND = 33, 8, 11, 25, 78
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: close sends RST
 
 
@@ -43,33 +43,34 @@ def no_delay(sock: Socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def open_listeners(host: str | None, port: int) -> list[socket.socket]:
+def open_listeners(host: str | None, port: int, *, early: bool = False) -> list[socket.socket]:
     """Listening sockets on an IP address, or with None on all of both families (IPv4 alone where IPv6 is off).
 
-    Port 0 takes a free one. Raises OSError.
+    `early`: an IPv6 address may be one that the kernel still makes sure of, as that of a bridge to which nobody is
+    connected yet. Port 0 takes a free one. Raises OSError.
     """
     if host is not None:
-        return [_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)]
+        return [_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, early)]
     try:
         return [_listening(socket.AF_INET6, "::", port)]
     except OSError:
         return [_listening(socket.AF_INET, "0.0.0.0", port)]  # noqa: S104 - the contract: on all addresses
 
 
-def open_datagrams(host: str | None, port: int, sharers: int = 1) -> list[socket.socket]:
-    """Bound UDP sockets, one for each of so many processes; addresses are those of `open_listeners`.
+def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool = False) -> list[socket.socket]:
+    """Bound UDP sockets, one for each of so many processes; addresses are those of `open_listeners`, `early` too.
 
     The kernel gives each of them a part of the clients, by their address and port. Raises OSError.
     """
     if host is not None:
-        return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers)
+        return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early)
     try:
         return _bound(socket.AF_INET6, "::", port, sharers)
     except OSError:
         return _bound(socket.AF_INET, "0.0.0.0", port, sharers)  # noqa: S104 - the contract: on all addresses
 
 
-def _bound(family: int, host: str, port: int, sharers: int) -> list[socket.socket]:
+def _bound(family: int, host: str, port: int, sharers: int, early: bool = False) -> list[socket.socket]:
     made: list[socket.socket] = []
     try:
         for _ in range(sharers):
@@ -80,6 +81,8 @@ def _bound(family: int, host: str, port: int, sharers: int) -> list[socket.socke
                 _share(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+                if early:
+                    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
             if host in ("::", "0.0.0.0"):  # noqa: S104 - not bound here
                 _tell_address(sock)
             _widen(sock)
@@ -122,12 +125,14 @@ def hear_unreachable(sock: Socket, family: int) -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
 
 
-def _listening(family: int, host: str, port: int) -> socket.socket:
+def _listening(family: int, host: str, port: int, early: bool = False) -> socket.socket:
     sock = socket.socket(family, STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+            if early:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         sock.bind((host, port))
         sock.listen(BACKLOG)
     except BaseException:

@@ -11,6 +11,7 @@ from ambcore.errors import ConfigError
 from ambcore.model import Protocol
 from dynproxy.config import Front
 from dynproxy.listeners import Listening, listen
+from tests.support.netns import Namespace
 from tests.support.ports import free_port
 from tests.support.udp_peers import udp_socket
 
@@ -112,3 +113,23 @@ def test_all_addresses_are_both_families_in_one_socket(port: int) -> None:
             sock.settimeout(10)
             assert sock.recv(100).decode() == host
     listening.close()
+
+
+@pytest.mark.netns
+def test_a_front_on_an_address_of_its_own_does_not_wait_until_that_is_settled() -> None:
+    """A bridge to which nobody is connected yet has its IPv6 address on trial, where one cannot bind otherwise."""
+    front = Front("redis-A", 6379, host="fd00:6379::1")
+
+    def refused_then_open() -> tuple[str, int]:
+        with pytest.raises(ConfigError, match="Cannot assign requested address"):
+            listen(Front(front.service, front.port), front.host, 1)
+        listening = listen(front, None, 1)
+        places = len(names(listening))
+        listening.close()
+        return front.service, places
+
+    with Namespace() as there:
+        there.run("ip", "link", "add", "br-test", "type", "bridge")
+        there.run("ip", "link", "set", "br-test", "up")
+        there.run("ip", "address", "add", f"{front.host}/64", "dev", "br-test")
+        assert there.call(refused_then_open) == ("redis-A", 2)

@@ -135,7 +135,7 @@ def test_a_consumer_reaches_its_link_by_the_variables(
     file = env_file(tmp_path, "--network", name, f"my-redis={link}")
     options = ("--network", name, "--env-file", file)
     with consumer(link, *options, command=ping("MY_REDIS", port)) as made:
-        eventually(lambda: proxy.listeners(served.service) == {f"{host}:{port}": [made]}, 10, "the listener")
+        eventually(lambda: proxy.listeners(served.service) == {f"{host}:{port}": [made]}, 20, "the listener")
         assert docker("start", "--attach", made) == "PONG"
     eventually(lambda: refuses(host, port), 10, "the listener is closed with its last consumer")
     assert proxy.listeners(served.service) == {}
