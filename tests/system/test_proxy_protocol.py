@@ -132,16 +132,18 @@ def test_pain_26_haproxy_and_nginx_behind_dynproxy_learn_who_the_client_is(
         assert "PROXY protocol" in plane["why"]
 
 
+@pytest.mark.parametrize("case", [("haproxy", "v2"), ("nginx", "v1")], ids=" ".join)
 def test_checks_bring_no_complaint_of_a_receiver(
-    shared_etcd: EtcdCluster, service: str, records: Records, tmp_path: Path
+    shared_etcd: EtcdCluster, service: str, records: Records, tmp_path: Path, case: tuple[str, str]
 ) -> None:
-    """HAProxy complains of a client that connects and leaves; not of our checks, which say what they are."""
+    """Either complains of a client that connects and leaves; not of our checks, which say what they are."""
+    which, version = case
     port = free_port("::")
-    with haproxy_receiver(tmp_path, port) as theirs:
+    with RECEIVERS[which](tmp_path, port) as theirs:
         listens(port)
-        options = ("--send-proxy", "v2", "--check-interval", "0.2")
+        options = ("--send-proxy", version, "--check-interval", "0.2")
         with dynproxy(shared_etcd, service, *options) as (_, admin):
-            eventually(lambda: theirs.log.count("PROXY") >= len(HOSTS), 10, "HAProxy complains of who says nothing")
+            eventually(lambda: theirs.log.count("PROXY") >= len(HOSTS), 10, "it complains of who says nothing")
             complaints = theirs.log.count("PROXY")
             records.put("one", port)
             eventually(lambda: checks_passed(admin) >= 10, 20, "ten checks")
