@@ -178,13 +178,18 @@ def test_C22_udp_flood(stage: Stage, one: UdpServer) -> None:
                 most = max(most, proxy.instance(stage.service, "one")["connections"])
                 time.sleep(0.05)
             flood.join()
-            assert questions >= 1000
+            assert questions >= 200
             assert lost <= questions / 100, f"{lost} of {questions} were not answered"
             assert most <= Limits().udp_sessions
-            eventually(lambda: proxy.service(stage.service)["counters"]["udp_sessions"] >= SOURCES / 2)
-            counters = proxy.service(stage.service)["counters"]
-            assert counters["udp_evicted"] >= counters["udp_sessions"] - Limits().udp_sessions - 1
-            assert counters["udp_errors"] == 0
+
+            def met() -> int:
+                counters = proxy.service(stage.service)["counters"]
+                assert counters["udp_evicted"] >= counters["udp_sessions"] - Limits().udp_sessions
+                assert counters["udp_errors"] == 0
+                count: int = counters["udp_sessions"]
+                return count
+
+            eventually(lambda: met() >= SOURCES / 2, what="the flood was one")
     finally:
         here.run("ip", "route", "delete", "local", f"{FLOOD_NET}/16", "dev", "lo")
 
