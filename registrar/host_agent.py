@@ -25,7 +25,7 @@ from ambnet.dockerd import Engine
 from ambnet.inventory import Inventory
 from registrar.agent import FIRST_RETRY, LAST_RETRY, PORT_LOOKS, PORT_PAUSE, Records
 from registrar.conventions import Conventions, find
-from registrar.extract import Reason, Refusal
+from registrar.extract import Reason
 from registrar.host_plan import HostView, Key, Wanted, next_change, settle, steps
 from registrar.reconcile import Action, Do, View, hear, seen
 from registrar.whereabouts import Whereabouts
@@ -86,7 +86,7 @@ class HostAgent:
         self._unconfirmed: dict[Key, Action] = {}
         self._port_looks: Counter[str] = Counter()
         self._changed = asyncio.Event()
-        self._explained: dict[str, tuple[Refusal, ...]] = {}
+        self._explained: dict[str, Reason] = {}
 
     @property
     def settled(self) -> bool:
@@ -222,13 +222,14 @@ class HostAgent:
         return refusals[0].text if refusals else "it has another name now"
 
     def _explain(self) -> None:
-        """Say once of each container why it is not registered, where that needs somebody."""
-        for container, refusals in self.wanted.refusals.items():
-            if refusals != self._explained.get(container):
-                for refusal in refusals:
-                    level = logging.WARNING if refusal.reason in FOR_THE_OPERATOR else logging.DEBUG
-                    log.log(level, "not registered: %s", refusal.text)
-        self._explained = dict(self.wanted.refusals)
+        """Say once why something is not registered, as a warning where that needs somebody; what is true of all
+        containers, such as that this host's address is not known, once for all of them.
+        """
+        standing = {refusal.text: refusal.reason for each in self.wanted.refusals.values() for refusal in each}
+        for text, reason in standing.items():
+            if text not in self._explained:
+                log.log(logging.WARNING if reason in FOR_THE_OPERATOR else logging.DEBUG, "not registered: %s", text)
+        self._explained = standing
 
     async def _bury(self) -> None:
         """Once all is known, what an earlier life left is put right: at once, not when its lease runs out."""

@@ -24,6 +24,7 @@ from ambnet.threads import in_thread
 from registrar.agent import Agent
 from registrar.config import Settings
 from registrar.conventions import Conventions
+from registrar.extract import Wish
 from registrar.host_agent import HostAgent, Office
 from registrar.host_report import HostReport
 from registrar.orphans import Orphans
@@ -57,8 +58,9 @@ async def register(settings: Settings, life: Life) -> int:
         engine = await stack.enter_async_context(Engine(settings.docker))
         etcd = await stack.enter_async_context(Etcd(settings.etcd_config()))
         keeper = await stack.enter_async_context(LeaseKeeper(etcd, settings.ttl))
-        make = of_one_container if settings.wish else of_the_host
-        agent, report = make(settings, Means(life, engine, etcd, keeper), stack)
+        means = Means(life, engine, etcd, keeper)
+        wish = settings.wish
+        agent, report = of_one(wish, settings, means, stack) if wish else of_all(settings, means, stack)
         async with serve_admin(settings.admin, report.admin()):
             async with background(agent.run):
                 await life.unless_stopping(both_reached(agent, keeper))
@@ -69,25 +71,24 @@ async def register(settings: Settings, life: Life) -> int:
     return 0
 
 
-def of_one_container(settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Registering, Report]:
+def of_one(wish: Wish, settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Registering, Report]:
     """The agent that keeps the record of the container that was named."""
-    assert settings.wish is not None  # noqa: S101 - or this is not called
 
     async def open_records(info: EngineInfo) -> Registry:
         return await stack.enter_async_context(registry(settings, means, info, secrets.token_hex(8)))
 
     agent = Agent(
-        settings.wish,
+        wish,
         means.engine,
         open_records,
         advertise=settings.advertise,
         route=route_to(settings.etcd_config().endpoints),
         resync=settings.resync,
     )
-    return agent, ContainerReport(settings.wish, means, agent)
+    return agent, ContainerReport(wish, means, agent)
 
 
-def of_the_host(settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Registering, Report]:
+def of_all(settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Registering, Report]:
     """The agent that keeps the records of all containers."""
 
     async def open_office(info: EngineInfo) -> Office:
