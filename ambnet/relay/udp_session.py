@@ -131,27 +131,29 @@ class UdpSession:
 
     def ready(self, events: int) -> None:
         """Pass on what the instance has answered, or go on to another one."""
-        error = self._answers()
+        unanswered = self.unanswered
+        error = self._answers(self._batch)
         if events & ~IN:
             error = self._trouble() or error
         if error in UNREACHABLE:
             self._move(error)
-            if self.unanswered is not None:
-                self._send(self.unanswered)
+            if unanswered is not None:
+                self.unanswered = unanswered
+                self._send(unanswered)
 
-    def _answers(self) -> int:
-        """Pass on what has come, as much as it is this session's turn; returns an error that was met, or 0."""
+    def _answers(self, most: int) -> int:
+        """Pass on what has come, up to so many; returns an error that was met, or 0."""
         sock, upstream, port = self._sock, self.upstream, self.port
         if sock is None or upstream is None:
             return 0
         error, now = 0, self._relay.loop.now
-        for taken in range(self._batch):
+        for taken in range(most):
             try:
                 data = sock.recv(LARGEST)
             except BlockingIOError:
                 self._batch = max(1, taken)
                 break
-            except OSError as trouble:  # what came before it is still there
+            except OSError as trouble:
                 error = trouble.errno or errno.EIO
                 continue
             if self.seen != now or self.unanswered is not None or not self._answered:
@@ -231,6 +233,7 @@ class UdpSession:
         upstream = self.upstream
         if upstream is None:
             return
+        self._answers(ANSWERS)  # an error is told before what came earlier
         self._leave()
         self._refused(upstream, error)
         if len(self.refused) < TRIES and self._join():

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from ambnet.relay.limits import Limits
+from ambnet.relay.loop import IN, Loop
+from ambnet.relay.relay import Relay
+from ambnet.relay.route import Route
+from ambnet.relay.sockets import open_datagrams
 from ambnet.relay.upstream import EJECT_AFTER, Endpoint
 from tests.support.relay_worker import RelayWorker, endpoint
 from tests.support.udp_peers import (
@@ -209,3 +215,25 @@ def test_ipv6_instances_serve_ipv4_clients(relay: RelayWorker, client: socket.so
         data, sender = server.recvfrom(100)
         server.sendto(data + b" to six", sender)
         assert client.recv(100) == b"four to six"
+
+
+def test_what_an_instance_answered_before_it_died_is_passed_on() -> None:
+    """The kernel tells of the refusal first. Each step is taken by hand, so that both wait at the same moment."""
+    loop = Loop()
+    relay, route = Relay(loop, Limits(), 1000, lambda *_: None), Route("dns/udp")
+    relay.datagrams.serve(open_datagrams("127.0.0.1", 0)[0], route, 60.0)
+    port = relay.datagrams.ports[0]
+    with UdpInstance() as dying, UdpInstance() as other, udp_client(port.address) as client:
+        relay.apply(route, [at(dying, "dying"), at(other, "other")])
+        client.send(b"first")
+        port.ready(IN)
+        _, session = dying.receive()
+        dying.sock.sendto(b"answer", session)
+        dying.close()
+        client.send(b"second")
+        port.ready(IN)
+        next(iter(relay.datagrams.roll)).ready(IN | select.EPOLLERR)
+        assert client.recv(100) == b"answer"
+        assert other.receive()[0] == b"second"
+    relay.close()
+    loop.close()
