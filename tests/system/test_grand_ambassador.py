@@ -75,8 +75,12 @@ class Consumer:
     def met(self) -> dict[str, int]:
         """What its members met so far."""
         before = len(logs(self.name).splitlines())
-        docker("kill", "-s", "USR1", self.name)
-        lines = eventually(lambda: logs(self.name).splitlines()[before:], 10, "the consumer's account")
+
+        def account() -> list[str]:
+            docker("kill", "-s", "USR1", self.name)  # once may be too early: it has just begun to run
+            return logs(self.name).splitlines()[before:]
+
+        lines = eventually(account, 30, "the consumer's account")
         result: dict[str, int] = json.loads(lines[-1])
         return result
 
