@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ambcore.admission import IPNetwork
 from ambcore.errors import ConfigError
+from ambcore.schema import DEFAULT_PREFIX
 from ambnet.docker_options import DEFAULT_URL, Tls
 from ambnet.log import LEVELS
 from ambnet.options import exit_on_config_error, option, read_settings, repeated, switch
@@ -48,9 +50,19 @@ def parse_level(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class GrandSettings(Settings):
-    """The original's options, and dynproxy's own."""
+    """The original's options, and dynproxy's own, but for those that only a registry or a link needs."""
 
     services: tuple[str, ...] = ()
+    links: bool = False
+    etcd: str | None = None
+    etcd_ca: str | None = None
+    etcd_cert: str | None = None
+    etcd_key: str | None = None
+    etcd_user: str | None = None
+    etcd_password_file: str | None = None
+    prefix: str = DEFAULT_PREFIX
+    relist: float = 300.0
+    instances_in: tuple[IPNetwork, ...] = ()
     containers: tuple[str, ...] = repeated(
         "-name",
         help="name or id of a container to stand for, which need not exist yet; several times",

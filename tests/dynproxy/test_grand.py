@@ -54,6 +54,7 @@ def test_what_is_typed_is_what_is_meant(typed: str, meant: dict[str, Any], tmp_p
         (f"-name r -sock {REMOTE} -tls -tlscert /nowhere.pem", "-tlscert"),
         (f"-name r -sock {REMOTE} -tls -tlskey /nowhere.pem", "-tlscert"),
         ("-name r --park soon", "--park"),
+        ("-name r --links", "--links"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_the_name_of_its_option(typed: str, named: str, tmp_path: Path) -> None:
