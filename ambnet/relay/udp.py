@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ambcore.model import Protocol
+from ambcore.proxy_protocol import encode
 from ambnet.relay.udp_port import Asked, Key, UdpPort, asked
 from ambnet.relay.udp_roll import Roll
 from ambnet.relay.udp_session import UdpSession
@@ -94,7 +95,7 @@ class Datagrams:
         """A session for a new client; None if its datagram is to be dropped."""
         counters = port.route.counters
         host = key[0][0].removeprefix("::ffff:")
-        if not self.admits(host):
+        if not self._relay.access.admits(host):
             counters["udp_denied"] += 1
             return None
         room = self.room
@@ -106,7 +107,7 @@ class Datagrams:
         local, reply = asked(*control[0]) if control else (port.address[0], None)
         header = b""
         if port.send_proxy == 2:
-            header = _header((host.partition("%")[0], key[0][1]), (local, port.address[1]))
+            header = encode(2, (host.partition("%")[0], key[0][1]), (local, port.address[1]), Protocol.UDP)
         session = UdpSession(port, key, reply, header)
         port.sessions[key] = session
         self.roll.add(session)
@@ -114,10 +115,6 @@ class Datagrams:
         if self._sweeper is None:
             self._sweep()
         return session
-
-    def admits(self, host: str) -> bool:
-        """Whether this client is served."""
-        return self._relay.access.admits(host)
 
     def _evict(self, most: int) -> bool:
         victim = self.roll.first_to_go(most)
@@ -162,10 +159,3 @@ class Datagrams:
     def say_ejected(self, route: Route, upstream: Upstream, error: int) -> None:
         """Log that an instance is asked last for a while."""
         self._relay.say_ejected(route, upstream, error)
-
-
-def _header(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
-    """The PROXY header of a client's datagrams."""
-    from ambcore.proxy_protocol import encode  # noqa: PLC0415 - seldom wanted, and a worker has to stay small
-
-    return encode(2, source, destination, Protocol.UDP)
