@@ -23,7 +23,7 @@ class Limits:
     connect_budget: float = 10.0
     retry: float = 1.0
     rest: float = 0.1
-    idle_timeout: float = 3600.0
+    idle_timeout: float = 0.0
     half_open_timeout: float = 30.0
     park: float = 10.0
     park_max: int = 1024

@@ -106,8 +106,8 @@ class RelayOptions:
     )
     idle_timeout: float = option(
         "--idle-timeout",
-        default=3600.0,
-        help="close a connection silent in both directions for so long; 0 never",
+        default=0.0,
+        help="close a connection silent in both directions for so long; default: never",
         parse=seconds,
         env=["AMB_IDLE_TIMEOUT"],
         metavar="SECONDS",

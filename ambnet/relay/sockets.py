@@ -134,6 +134,7 @@ def _listening(family: int, host: str, port: int, early: bool = False) -> socket
             if early:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         sock.bind((host, port))
+        keep_alive(sock)  # clients inherit it, those too that come before a relay takes the socket over
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()

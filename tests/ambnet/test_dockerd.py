@@ -147,7 +147,7 @@ async def test_closing_ends_the_stream_at_once(docker: Docker) -> None:
         assert time.monotonic() - began < 1
 
 
-async def test_an_absent_daemon_is_asked_at_most_twice_in_the_first_second(tmp_path: Path) -> None:
+async def test_pain_5_an_absent_daemon_is_asked_at_most_twice_in_the_first_second(tmp_path: Path) -> None:
     async with following(f"unix://{tmp_path}/none.sock") as (engine, follower):
         await follower.until(lambda messages: len(messages) == 3)
         assert all(isinstance(message, Lost) for message in follower.messages)

@@ -50,7 +50,9 @@ def login(cluster: EtcdCluster, user: str, password_file: Path) -> EtcdConfig:
     return EtcdConfig(cluster.endpoints, user=user, password_file=str(password_file))
 
 
-async def test_A12_token_expiry(guarded: EtcdCluster, password_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_A12_pain_15_token_expiry(
+    guarded: EtcdCluster, password_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Tokens run out and members forget them: no operation fails, one authentication per loss, no secret in the log."""
     caplog.set_level(logging.DEBUG)
     async with Etcd(login(guarded, "writer", password_file)) as etcd, Following(PrefixWatch(etcd, "/s/")) as seen:

@@ -40,7 +40,7 @@ def config(cluster: EtcdCluster, ca: Path | None, pair: Pair | None) -> EtcdConf
     return EtcdConfig(cluster.endpoints, str(ca) if ca else None, *files)
 
 
-async def test_mutual_tls(secure: EtcdCluster, authority: Authority, prefix: str) -> None:
+async def test_pain_12_mutual_tls(secure: EtcdCluster, authority: Authority, prefix: str) -> None:
     settings = config(secure, authority.ca, authority.issue("client"))
     async with Etcd(settings) as etcd, Following(PrefixWatch(etcd, prefix)) as seen:
         await etcd.put(prefix.encode() + b"a", b"1")

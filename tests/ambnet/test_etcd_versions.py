@@ -44,7 +44,7 @@ def binaries(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-async def test_records_lease_and_watch_across_a_kill(binaries: Path | None, tmp_path: Path) -> None:
+async def test_pain_12_records_lease_and_watch_across_a_kill(binaries: Path | None, tmp_path: Path) -> None:
     with EtcdCluster(tmp_path, binaries=binaries) as cluster:
         async with (
             Etcd(EtcdConfig(cluster.endpoints)) as etcd,
@@ -92,7 +92,7 @@ async def test_a_compacted_watch_lists_anew(binaries: Path | None, tmp_path: Pat
             assert seen.lists == 2
 
 
-async def test_users_and_tls_together(binaries: Path | None, tmp_path: Path) -> None:
+async def test_pain_12_users_and_tls_together(binaries: Path | None, tmp_path: Path) -> None:
     """Mutual TLS without a common name that counts as user, tokens of two seconds, a user with one right."""
     authority = Authority(tmp_path / "authority")
     tls = Tls(authority, authority.issue("server"), mutual=True)

@@ -175,7 +175,7 @@ async def test_a_mute_watch_is_given_up(mute: str | None) -> None:
             await eventually_async(reopened)
 
 
-async def test_A7_blackhole(shared_etcd: EtcdCluster, prefix: str) -> None:
+async def test_A7_pain_15_blackhole(shared_etcd: EtcdCluster, prefix: str) -> None:
     """A connection that swallows everything is left for another; with a probe of 1 s and patience of 0.5 s."""
     other = shared_etcd.members[1].url
     async with Gate(shared_etcd.members[0].url) as gate, Etcd(EtcdConfig((gate.url, other))) as etcd:
@@ -196,7 +196,7 @@ async def test_A7_blackhole(shared_etcd: EtcdCluster, prefix: str) -> None:
             await eventually_async(moved, 4.0)
 
 
-async def test_A8_compaction_behind(shared_etcd: EtcdCluster, prefix: str) -> None:
+async def test_A8_pain_15_compaction_behind(shared_etcd: EtcdCluster, prefix: str) -> None:
     """Cut off, a thousand writes later, compacted: a new list, and the difference is all that a reader sees."""
     member = shared_etcd.members[0].url
     async with Etcd(EtcdConfig((member,))) as writer, Gate(member) as gate, Etcd(EtcdConfig((gate.url,))) as etcd:

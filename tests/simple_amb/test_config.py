@@ -23,7 +23,7 @@ def test_one_argument_is_all_it_needs() -> None:
     assert forwards("core-01.example:4001") == (Forward(10000, Protocol.TCP, (("core-01.example", 4001),)),)
     assert settings.listen.host is None
     assert (settings.drain, settings.limits.connect_timeout) == (5.0, 3.0)
-    assert (settings.limits.idle_timeout, settings.limits.half_open_timeout) == (3600.0, 30.0)
+    assert (settings.limits.idle_timeout, settings.limits.half_open_timeout) == (0.0, 30.0)
 
 
 @pytest.mark.parametrize(

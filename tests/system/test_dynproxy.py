@@ -81,7 +81,7 @@ async def test_draining_instance_keeps_its_connections_and_gets_no_new_ones(
 
 
 @pytest.mark.parametrize(("policy", "survives"), [("keep", True), ("cut", False), ("drain=1", False)])
-async def test_open_connection_follows_on_removal(
+async def test_pain_22_open_connection_follows_on_removal(
     shared_etcd: EtcdCluster, service: str, records: Records, policy: str, survives: bool
 ) -> None:
     with servers("a") as (a,), Proxy(shared_etcd, service, "--on-removal", policy) as proxy:

@@ -388,7 +388,7 @@ def targets(stage: Stage) -> set[str]:
     return set(re.findall(r": ([0-9.]+ \. \d+)", listed))
 
 
-def test_a_thousand_changes_in_ten_seconds_cut_no_connection(stage: Stage) -> None:
+def test_pain_28_a_thousand_changes_in_ten_seconds_cut_no_connection(stage: Stage) -> None:
     """100 connections to instances that stay, the strictest of policies, and 1,000 others that come and go."""
     options = ("--on-removal", "cut", "--check-interval", "0")
     with stage.serving(*stage.servers, options=options) as proxy, ExitStack() as stack:

@@ -80,7 +80,7 @@ def test_a_client_on_the_host_of_its_instance_is_served(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("policy", "survives"), [("keep", True), ("drain=1", False), ("cut", False)])
-def test_open_connection_follows_on_removal(stage: Stage, policy: str, survives: bool) -> None:
+def test_pain_22_open_connection_follows_on_removal(stage: Stage, policy: str, survives: bool) -> None:
     """A client that is cut is reset when it next sends, whoever else is there to take its bytes."""
     one, two, _ = stage.servers
     with stage.serving(one, two, options=("--on-removal", policy)) as proxy, ExitStack() as stack:

@@ -13,6 +13,11 @@ from functools import partial
 
 import pytest
 
+from ambnet.relay.limits import Limits
+from ambnet.relay.loop import Loop
+from ambnet.relay.relay import Relay
+from ambnet.relay.route import Route
+from ambnet.relay.sockets import open_listeners
 from tests.support.relay_peers import (
     Instance,
     in_thread,
@@ -218,6 +223,28 @@ def test_an_idle_connection_is_reset_when_its_time_is_up(instance: Instance) -> 
         assert was_reset(client, timeout=2.0)
         assert was_reset(server, timeout=2.0)
         eventually(lambda: relay.counter("idle_closed") == 1)
+
+
+@pytest.mark.parametrize(("limits", "goes_on"), [(Limits(), True), (Limits(idle_timeout=3600.0), False)])
+def test_pain_25_a_connection_may_be_silent_for_two_hours(limits: Limits, goes_on: bool, instance: Instance) -> None:
+    """Time is passed to what looks after connections, as a test cannot wait for it; the sockets are real."""
+    loop = Loop()
+    relay = Relay(loop, limits, files=1000, on_broken=lambda *_: None)
+    [listening] = open_listeners("127.0.0.1", 0)
+    route = Route("silent")
+    relay.apply(route, [endpoint("one", instance)])
+    with socket.create_connection(listening.getsockname(), 5):
+        relay.listen(listening, route)
+        loop.call_later(0.5, loop.stop)
+        loop.run()
+        [session] = relay.sessions
+        session.sweep(loop.now)
+        for side in (session.client, session.server):
+            assert side.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        session.sweep(loop.now + 7200)
+        assert session.closed is not goes_on
+    relay.close()
+    loop.close()
 
 
 def test_C18_slow_readers_cost_bounded_memory(relay: RelayWorker, instance: Instance) -> None:
