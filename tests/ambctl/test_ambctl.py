@@ -42,9 +42,11 @@ def ambctl(shared_etcd: EtcdCluster, prefix: str) -> Run:
 
 @contextlib.contextmanager
 def watching(shared_etcd: EtcdCluster, prefix: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """`ambctl watch` for the length of a block."""
+    """`ambctl watch` for the length of a block. Whoever runs the tests in the background may have SIGINT ignored, which
+    is inherited, and meant for programs like this one: it is made to listen.
+    """
     with subprocess.Popen(
-        [sys.executable, "-m", "ambctl", "watch", *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "ambctl", "watch", *arguments],
         cwd=ROOT,
         env={**_clean_environment(), "AMB_ETCD": ",".join(shared_etcd.endpoints), "AMB_PREFIX": prefix},
         stdout=subprocess.PIPE,
