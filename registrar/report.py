@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,13 +59,13 @@ class Report(Collector):
         self._means = means
         self._agent = agent
 
+    @abstractmethod
     def about(self) -> dict[str, Any]:
         """What the status document says of containers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self) -> Iterator[Metric]:
         """The metrics of containers."""
-        raise NotImplementedError
 
     def admin(self) -> Admin:
         """The admin server's four answers."""

@@ -71,20 +71,31 @@ def test_a_host_with_200_containers_and_a_burst_of_50_starts_and_50_stops(
             print(f"right {took:.2f} s after the last event; {rss_mib(program.pid):.0f} MiB")  # noqa: T201
 
 
+def crowd_of(fake: FakeDocker) -> list[str]:
+    """A crowd that runs; their names, and those of as many more as a burst will start."""
+    names = [f"c{number}" for number in range(CROWD + BURST)]
+    for number, name in enumerate(names[:CROWD]):
+        fake.start(name, f"{10000 + number}:80/tcp")
+    return names
+
+
+def burst(fake: FakeDocker, names: list[str]) -> None:
+    """The last of the names start, the first are removed."""
+    for number in range(BURST):
+        fake.start(names[CROWD + number], f"{20000 + number}:80/tcp")
+        fake.remove(names[number])
+
+
 def test_a_host_with_200_containers_of_recorded_answers(
     fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
 ) -> None:
     """The same where the engine costs nothing: what is left is registrar's own time. And it stays calm at resyncs."""
-    names = [f"c{number}" for number in range(CROWD + BURST)]
-    for number, name in enumerate(names[:CROWD]):
-        fake.start(name, f"{10000 + number}:80/tcp")
+    names = crowd_of(fake)
     records = HostRecords(shared_etcd, prefix, set(names))
     with host_registrar(shared_etcd, prefix, "--resync", "1", docker=fake.url):
         records.are_of(names[:CROWD], seconds=30)
         with watched(shared_etcd, prefix) as watch:
-            for number in range(BURST):
-                fake.start(names[CROWD + number], f"{20000 + number}:80/tcp")
-                fake.remove(names[number])
+            burst(fake, names)
             records.are_of(names[BURST:], seconds=RIGHT_WITHIN)
             lists = fake.requests["list"]
             eventually(lambda: fake.requests["list"] >= lists + 3)
@@ -95,16 +106,12 @@ def test_a_host_with_200_containers_of_recorded_answers(
 def test_pain_2_with_all_events_dropped_it_is_right_within_one_resync(
     fake: FakeDocker, shared_etcd: EtcdCluster, prefix: str
 ) -> None:
-    names = [f"c{number}" for number in range(CROWD + BURST)]
-    for number, name in enumerate(names[:CROWD]):
-        fake.start(name, f"{10000 + number}:80/tcp")
+    names = crowd_of(fake)
     records = HostRecords(shared_etcd, prefix, set(names))
     with host_registrar(shared_etcd, prefix, "--resync", "3", docker=fake.url):
         records.are_of(names[:CROWD], seconds=30)
         fake.deaf = True
-        for number in range(BURST):
-            fake.start(names[CROWD + number], f"{20000 + number}:80/tcp")
-            fake.remove(names[number])
+        burst(fake, names)
         # A list may have been under way: the next one has it, and then each is to be looked at and written.
         lists = fake.requests["list"]
         records.are_of(names[BURST:], seconds=3 + RIGHT_WITHIN)
