@@ -1,7 +1,8 @@
-"""The admin server: `/healthz`, `/readyz`, `/metrics` and `/status.json`, read-only, apart from the data's ports.
+"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/status.json` and `/explain.json`, read-only, apart from the
+data's ports.
 
-A program gives it two questions (healthy? ready?), each answered by None or by the reason why not, a status document
-and a Prometheus registry.
+A program gives it two questions (healthy? ready?), each answered by None or by the reason why not, a status document,
+a Prometheus registry and what it knows of a name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import ipaddress
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,22 +20,27 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from ambcore.errors import ConfigError
+from ambcore.findings import Finding
 from ambcore.model import join_host_port, split_host_port
 from ambnet.options import option
 
 log = logging.getLogger("admin")
 
 MAX_REQUEST = 16384  # bytes; every request here is a bare GET
+MAX_NAME = 512  # characters of what /explain.json is asked for; a record's key has no more bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What a program tells about itself. `health` and `readiness` return None, or one line saying what is wrong."""
+    """What a program tells about itself. `health` and `readiness` return None, or one line saying what is wrong;
+    `explain` what was decided about a service, a container or an instance: nothing where there is none of that name.
+    """
 
     health: Callable[[], str | None]
     readiness: Callable[[], str | None]
     status: Callable[[], Mapping[str, Any]]
     metrics: CollectorRegistry
+    explain: Callable[[str], Sequence[Finding]] = lambda _: ()
 
 
 def parse_admin(text: str) -> tuple[str, int]:
@@ -100,11 +106,18 @@ def _application(admin: Admin) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         return web.json_response(admin.status(), dumps=lambda value: json.dumps(value, indent=2) + "\n")
 
+    async def explain(request: web.Request) -> web.Response:
+        name = request.query.get("of", "")
+        if not 1 <= len(name) <= MAX_NAME:
+            raise web.HTTPBadRequest(text="expected ?of= and the name of a service, a container or an instance\n")
+        return web.json_response([finding.document() for finding in admin.explain(name)])
+
     application = web.Application(middlewares=[_guard], client_max_size=MAX_REQUEST)
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", metrics)
     application.router.add_get("/status.json", status)
+    application.router.add_get("/explain.json", explain)
     return application
 
 

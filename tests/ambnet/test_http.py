@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from ambcore.errors import ConfigError
+from ambcore.findings import Finding, Level
 from ambnet.http import Admin, parse_admin, serve_admin
 from tests.support.ports import free_port
 
@@ -25,7 +26,13 @@ class Patient:
         Gauge("amb_test", "A test's.", registry=self.registry).set(3)
 
     def admin(self) -> Admin:
-        return Admin(lambda: self.ill, lambda: self.busy, lambda: {"program": "patient", "n": 1}, self.registry)
+        return Admin(
+            lambda: self.ill,
+            lambda: self.busy,
+            lambda: {"program": "patient", "n": 1},
+            self.registry,
+            lambda name: [Finding(Level.RED, "name", f"there is no {name}", "look again")],
+        )
 
 
 @pytest.fixture
@@ -63,6 +70,19 @@ async def test_metrics_are_prometheus_text(base: str) -> None:
     status, text = await get(f"{base}/metrics")
     assert status == 200
     assert "amb_test 3.0" in text.splitlines()
+
+
+async def test_what_is_known_of_a_name_is_a_list_of_findings(base: str) -> None:
+    status, text = await get(f"{base}/explain.json?of=redis-A")
+    assert (status, [Finding.of(document) for document in json.loads(text)]) == (
+        200,
+        [Finding(Level.RED, "name", "there is no redis-A", "look again")],
+    )
+
+
+@pytest.mark.parametrize("query", ["", "?of=", f"?of={'x' * 513}"])
+async def test_a_question_without_a_name_is_refused(base: str, query: str) -> None:
+    assert (await get(f"{base}/explain.json{query}"))[0] == 400
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
