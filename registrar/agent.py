@@ -20,10 +20,10 @@ from ambcore.backoff import backoff
 from ambcore.containers import ContainerEvent, EngineInfo, Lost, Subscribed
 from ambcore.errors import DockerError, IllegalStepError, RegistryDeniedError, RegistryError
 from ambcore.model import Instance, IPAddress
+from ambcore.registration.extract import Reason, Refusal, Wish
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.saying import Saying
-from registrar.extract import Reason, Refusal, Wish
 from registrar.reconcile import Action, Do, Verdict, View, concerns, hear, next_look, plan, see, wanted
 from registrar.whereabouts import Whereabouts
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from ambcore.errors import ConfigError
 from ambcore.model import MAX_INSTANCE, MAX_SERVICE, IPAddress, check_name, parse_ip, parse_port
+from ambcore.registration.extract import Wish, unreachable
+from ambcore.registration.metadata import split_tags
 from ambnet.docker_options import DEFAULT_URL, DockerOptions
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
 from ambnet.log import LogOptions
 from ambnet.options import choice, count, option, positional, read_settings, switch
 from registrar.compat import Understood, understand
-from registrar.extract import Wish, unreachable
-from registrar.metadata import split_tags
 
 PROG = "registrar"
 DESCRIPTION = (

@@ -20,12 +20,12 @@ from ambcore.backoff import backoff
 from ambcore.containers import ContainerEvent, EngineInfo
 from ambcore.errors import DockerError, IllegalStepError, RegistryDeniedError, RegistryError
 from ambcore.model import Instance, IPAddress
+from ambcore.registration.conventions import Conventions, find
+from ambcore.registration.extract import Reason
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.inventory import Inventory
 from registrar.agent import FIRST_RETRY, LAST_RETRY, PORT_LOOKS, PORT_PAUSE, Records
-from registrar.conventions import Conventions, find
-from registrar.extract import Reason
 from registrar.host_plan import HostView, Key, Wanted, next_change, settle, steps
 from registrar.reconcile import Action, Do, View, hear, seen
 from registrar.whereabouts import Whereabouts

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ambcore.model import Instance, Readiness
-from registrar.conventions import Findings
-from registrar.extract import Reason, Refusal
+from ambcore.registration.conventions import Findings
+from ambcore.registration.extract import Reason, Refusal
 from registrar.reconcile import Action, Do, Standing, View, ended, next_look, standing
 
 Key = tuple[str, str]  # service and instance id

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from registrar.extract import SHORT_ID, Reason
+from ambcore.registration.extract import SHORT_ID, Reason
 from registrar.host_agent import HostAgent
 from registrar.host_plan import Key
 from registrar.report import Means, Report, counter, gauge

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from ambcore.containers import EngineInfo
 from ambcore.errors import RegistryUnavailableError
 from ambcore.model import IPAddress
+from ambcore.registration.conventions import Conventions
+from ambcore.registration.extract import Wish
 from ambnet.addresses import source_address_towards
 from ambnet.daemon import Life, background
 from ambnet.dockerd import Engine
@@ -23,8 +25,6 @@ from ambnet.registry import Registry
 from ambnet.threads import in_thread
 from registrar.agent import Agent
 from registrar.config import Settings
-from registrar.conventions import Conventions
-from registrar.extract import Wish
 from registrar.host_agent import HostAgent, Office
 from registrar.host_report import HostReport
 from registrar.orphans import Orphans

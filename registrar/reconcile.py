@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from ambcore.containers import ContainerEvent
 from ambcore.model import Instance, Readiness
-from registrar.extract import Host, Reason, Refusal, Run, Wish, extract, name_of, run_of
+from ambcore.registration.extract import Host, Reason, Refusal, Run, Wish, extract, name_of, run_of
 
 V = TypeVar("V")
 Verdict = Instance | Refusal  # on the one container that is asked for

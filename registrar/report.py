@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ambcore.model import Instance
+from ambcore.registration.extract import Refusal, Wish
 from ambcore.states import Lease
 from ambnet.daemon import Life
 from ambnet.dockerd import Engine
@@ -22,7 +23,6 @@ from ambnet.etcd import Etcd
 from ambnet.http import Admin
 from ambnet.lease import LeaseKeeper
 from registrar.agent import Agent
-from registrar.extract import Refusal, Wish
 
 
 @dataclass(frozen=True, slots=True)

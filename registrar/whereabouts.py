@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from ambcore.model import IPAddress
+from ambcore.registration.extract import Host
 from ambnet.dockerd import Engine
-from registrar.extract import Host
 
 
 class Whereabouts:

@@ -13,13 +13,13 @@ import pytest
 from ambcore.containers import EngineInfo
 from ambcore.errors import DockerError
 from ambcore.model import Instance, IPAddress, Readiness, parse_ip
+from ambcore.registration.extract import Wish
 from ambnet.dockerd import Engine
 from ambnet.etcd import Etcd, EtcdConfig
 from ambnet.lease import LeaseKeeper
 from ambnet.registry import Registry
 from registrar import reconcile
 from registrar.agent import Agent
-from registrar.extract import Wish
 from tests.registrar.scene import ADVERTISED, SERVICE, Records
 from tests.support.docker_engine import Docker
 from tests.support.etcd_cluster import EtcdCluster

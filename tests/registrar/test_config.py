@@ -9,8 +9,8 @@ import pytest
 
 from ambcore.errors import ConfigError
 from ambcore.model import parse_ip
+from ambcore.registration.extract import Wish
 from registrar.config import read
-from registrar.extract import Wish
 from tests.support.programs import ROOT
 
 GOOD = ["redis-demo.service", "6379", "redis-A"]

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from ambcore.containers import ContainerEvent
 from ambcore.model import Address, Instance, Readiness
-from registrar.conventions import Findings
-from registrar.extract import Reason, Refusal
+from ambcore.registration.conventions import Findings
+from ambcore.registration.extract import Reason, Refusal
 from registrar.host_plan import HostView, key_of, next_change, settle, steps
 from registrar.reconcile import GRACE, Do, View, hear, seen
-from tests.registrar.inspections import container
+from tests.support.inspections import container
 
 NOW = 1000.0
 FIRST, SECOND, THIRD = "11" * 32, "22" * 32, "33" * 32

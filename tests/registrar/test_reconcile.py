@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ambcore.containers import ContainerEvent
 from ambcore.model import Address, Instance, Readiness, parse_ip
-from registrar.extract import Host, Reason, Refusal, Wish, extract
+from ambcore.registration.extract import Host, Reason, Refusal, Wish, extract
 from registrar.reconcile import (
     GRACE,
     Action,
@@ -28,7 +28,7 @@ from registrar.reconcile import (
     signal_number,
     wanted,
 )
-from tests.registrar.inspections import ID, OTHER_ID, STARTED_NS, binding, container, stopped
+from tests.support.inspections import ID, OTHER_ID, STARTED_NS, binding, container, stopped
 
 WISH = Wish("redis-demo", 6379, "redis-A")
 HOST = Host(advertise=parse_ip("10.1.2.3"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ambcore.registration.extract import nanoseconds
 from ambcore.schema import decode_record
-from registrar.extract import nanoseconds
 from tests.registrar.scene import ADVERTISED, SERVICE, Records, registrar, watched
 from tests.support.docker_engine import Docker
 from tests.support.etcd_cluster import EtcdCluster

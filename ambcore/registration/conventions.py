@@ -1,4 +1,4 @@
-"""PURE: what `docker inspect` says of a container -> all its instances, by registrator's conventions.
+"""What `docker inspect` says of a container -> all its instances, by registrator's conventions.
 
 A port's service is what the container calls it, else the image's name without registry, tag and digest; `-<port>` is
 added if more than one port will be registered, unless the name was given for that port. Its instance id is
@@ -14,10 +14,10 @@ from typing import Any
 
 from ambcore.errors import RecordError
 from ambcore.model import Instance, Protocol
+from ambcore.registration.extract import Host, Reason, Refusal, name_of, not_serving
+from ambcore.registration.metadata import Metadata, metadata
+from ambcore.registration.ports import Port, exposed_ports, published_ports
 from ambcore.schema import DEFAULT_PREFIX, decode_record, encode_record, record_key
-from registrar.extract import Host, Reason, Refusal, name_of, not_serving
-from registrar.metadata import Metadata, metadata
-from registrar.ports import Port, exposed_ports, published_ports
 
 
 @dataclass(frozen=True, slots=True)

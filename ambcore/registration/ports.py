@@ -1,4 +1,4 @@
-"""PURE: which ports of a container can be registered, and at which addresses.
+"""Which ports of a container can be registered, and at which addresses.
 
 Either those published on the host, at addresses of the host; or, `internal`, those exposed, at the container's own
 addresses. A container's address never goes with a host's port, nor the other way round.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambcore.model import Address, Protocol, parse_ip, parse_port
-from registrar.extract import Host, Reason, Refusal, name_of, on_this_host, parsed_bindings, unreachable
+from ambcore.registration.extract import Host, Reason, Refusal, name_of, on_this_host, parsed_bindings, unreachable
 
 NETWORK_LABEL = "ambassador.network"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registrar.metadata import Metadata, metadata, split_tags
+from ambcore.registration.metadata import Metadata, metadata, split_tags
 
 
 def said(*variables: str, port: int = 80, **labels: str) -> Metadata:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ambcore.model import Protocol, parse_ip
-from registrar.conventions import Conventions, Findings, find, image_name
-from registrar.extract import Host, Reason
-from tests.registrar.inspections import ALL, ID, binding, container, stopped
+from ambcore.registration.conventions import Conventions, Findings, find, image_name
+from ambcore.registration.extract import Host, Reason
+from tests.support.inspections import ALL, ID, binding, container, stopped
 
 HERE = "10.1.2.3"
 HOST = Host(advertise=parse_ip(HERE), docker0=(ipaddress.ip_network("172.17.0.0/16"),))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ambcore.model import Address, Instance, IPAddress, parse_ip
-from registrar.extract import Host, Reason, Refusal, Run, Wish, extract, nanoseconds, run_of, unreachable
-from tests.registrar.inspections import ALL, ID, NEVER_STARTED, STARTED, STARTED_NS, binding, container, stopped
+from ambcore.registration.extract import Host, Reason, Refusal, Run, Wish, extract, nanoseconds, run_of, unreachable
+from tests.support.inspections import ALL, ID, NEVER_STARTED, STARTED, STARTED_NS, binding, container, stopped
 
 WISH = Wish("redis-demo", 6379, "redis-A")
 DOCKER0 = (ipaddress.ip_network("172.17.0.0/16"),)

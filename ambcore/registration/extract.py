@@ -1,4 +1,4 @@
-"""PURE: what `docker inspect` says of a container -> the instance to publish, or the reason why not.
+"""What `docker inspect` says of a container -> the instance to publish, or the reason why not.
 
 Only published ports count, never a container's own address: nobody outside this host could reach that. What holds for
 every way of registering stands here, too: a container's state, and which addresses of a binding can be told to others.

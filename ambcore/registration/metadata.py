@@ -1,4 +1,4 @@
-"""PURE: what a container says of its services in labels and environment variables, by registrator's conventions.
+"""What a container says of its services in labels and environment variables, by registrator's conventions.
 
 `SERVICE_NAME`, `SERVICE_TAGS`, `SERVICE_ID` and `SERVICE_IGNORE` have meanings, any other `SERVICE_X` is an attribute
 `x`. `SERVICE_<port>_X` is for one port inside the container and beats `SERVICE_X`; of two for the same, the label beats
