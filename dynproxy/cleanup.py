@@ -7,9 +7,9 @@ import sys
 from collections.abc import Set
 
 from ambcore.model import Protocol
+from ambnet.nft import Nft, NftError
 from dynproxy import adopted
 from dynproxy.forwarding import close_door
-from dynproxy.nft import Nft, NftError
 from dynproxy.ruleset import PREFIX, are_rivals, removal, table_name
 
 FAMILIES = ("ip", "ip6")

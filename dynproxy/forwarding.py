@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ambcore.errors import AmbassadorError
+from ambnet.nft import Item, Nft, NftError, first_line
 from ambnet.threads import in_thread
-from dynproxy.nft import Item, Nft, NftError, first_line
 from dynproxy.ruleset import PREFIX, SIGNATURE, SIGNATURE_MASK
 
 FAMILIES = ("ip", "ip6")

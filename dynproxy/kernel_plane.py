@@ -19,11 +19,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from ambcore.admission import of_family
 from ambcore.model import Address, Instance, Protocol
 from ambnet.daemon import background
+from ambnet.nft import Nft, NftError
 from dynproxy.config import Front, Settings
 from dynproxy.endpoints import Want
 from dynproxy.flows import Flows, Those
 from dynproxy.kernel_tables import KernelTables
-from dynproxy.nft import Nft, NftError
 from dynproxy.plane import DataPlane, KernelState, KernelTraffic, PlaneStats, Serving
 from dynproxy.probe import Probe
 from dynproxy.ruleset import Port, Ruleset, table_name

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from ambcore.backoff import backoff
 from ambcore.model import Address
 from ambnet.daemon import cancel
+from ambnet.nft import Nft, NftError, Trouble
 from ambnet.saying import Saying
 from dynproxy import adopted
 from dynproxy.cleanup import forgotten_tables
@@ -26,7 +27,6 @@ from dynproxy.endpoints import Numbers, Want, planned
 from dynproxy.filter_state import generation, marks, take_counts
 from dynproxy.forwarding import open_door
 from dynproxy.netlink import NetlinkError
-from dynproxy.nft import Nft, NftError, Trouble
 from dynproxy.ruleset import (
     MAX_ENDPOINT,
     NOBODY,

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 from ambcore.errors import ConfigError
 from ambcore.model import Address
+from ambnet.nft import Nft, NftError
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.config import Front, Settings
 from dynproxy.kernel_plane import kernel_plane, table_of
-from dynproxy.nft import Nft, NftError
 from dynproxy.plane import DataPlane
 from dynproxy.probe import Probe, probe
 from dynproxy.relay_plane import relay_plane

@@ -7,14 +7,12 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 
 from ambcore.model import Address, Protocol, parse_ip
+from ambnet.machine import NET_ADMIN, capabilities, setting
+from ambnet.nft import Nft, NftError
 from dynproxy.forwarding import open_door
-from dynproxy.nft import Nft, NftError
 from dynproxy.ruleset import DRAWS, PREFIX, Front, Port, Ruleset, replacement
-
-NET_ADMIN = 1 << 12  # CAP_NET_ADMIN in include/uapi/linux/capability.h
 
 NAMES = {"ip": "IPv4", "ip6": "IPv6"}
 SETTINGS = {"ip": "net.ipv4.ip_forward", "ip6": "net.ipv6.conf.all.forwarding"}
@@ -71,19 +69,11 @@ def _families(listen: str | None) -> tuple[str, ...]:
 
 def _in_general(listen: str | None) -> str | None:
     """What keeps any family from working."""
-    if not _capabilities() & NET_ADMIN:
+    if not capabilities() & NET_ADMIN:
         return "no CAP_NET_ADMIN: run with --cap-add NET_ADMIN"
     if listen is not None and parse_ip(listen).is_loopback:
         return f"nothing to forward: {listen} is reached from this machine only"
     return None
-
-
-def _capabilities() -> int:
-    """The effective ones."""
-    for line in Path("/proc/thread-self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 async def _why_not(nft: Nft, family: str, insist: bool) -> str | None:
@@ -95,18 +85,10 @@ async def _why_not(nft: Nft, family: str, insist: bool) -> str | None:
 
 
 def _forwards_not(family: str) -> str | None:
-    if family == "ip6" and _setting(IPV6_OFF) != "0":
+    if family == "ip6" and setting(IPV6_OFF) != "0":
         return NO_IPV6
-    value = _setting(SETTINGS[family])
-    return None if value == "1" else f"{SETTINGS[family]} is {value}"
-
-
-def _setting(name: str) -> str:
-    """A kernel setting as in `sysctl`."""
-    try:
-        return Path("/proc/sys", *name.split(".")).read_text().strip()
-    except OSError:
-        return "missing"
+    value = setting(SETTINGS[family])
+    return None if value == "1" else f"{SETTINGS[family]} is {value or 'missing'}"
 
 
 async def _refused(nft: Nft, rules: Ruleset) -> str | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from ambcore.model import Protocol
+from ambnet.nft import Nft
 from dynproxy.cleanup import forgotten_tables, our_tables
-from dynproxy.nft import Nft
 from dynproxy.ruleset import Front, Port, Ruleset, removal, replacement, table_name
 from tests.support.netns import Namespace
 

@@ -12,11 +12,11 @@ import pytest
 
 from ambcore.model import Address, Protocol
 from ambnet.daemon import background
+from ambnet.nft import Nft
 from dynproxy.endpoints import Want
 from dynproxy.filter_state import generation
 from dynproxy.forwarding import OURS, RULE, close_door, filters, open_door
 from dynproxy.kernel_tables import KernelTables
-from dynproxy.nft import Nft
 from dynproxy.ruleset import Front, Port, Ruleset, replacement, table_name
 from tests.support.docker_engine import Docker
 from tests.support.hosts import Host, Hosts
@@ -219,7 +219,7 @@ def test_without_iptables_the_policy_is_in_the_way(hosts: Hosts) -> None:
     """Fault: the program is not there. Its file is covered, in a mount namespace that only this call sees."""
     docker_was_here(hosts.proxy, "iptables")
     program = (
-        "import asyncio, dynproxy.forwarding as door, dynproxy.nft as nft;"
+        "import asyncio, dynproxy.forwarding as door, ambnet.nft as nft;"
         "print(asyncio.run(door.open_door(nft.Nft(), ['ip'])))"
     )
     cover = 'mount --bind /dev/null "$(readlink -f /usr/sbin/iptables-nft)" && exec "$0" -c "$1"'

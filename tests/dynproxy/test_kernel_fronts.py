@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import pytest
 
 from ambcore.model import Address, Instance, Protocol
+from ambnet.nft import Nft
 from dynproxy.config import Front, read
 from dynproxy.kernel_plane import KernelPlane, kernel_plane, table_of
-from dynproxy.nft import Nft
 from dynproxy.planes import chosen_plane
 from dynproxy.probe import Probe
 from dynproxy.ruleset import Port

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from ambcore.model import Address, Instance, Protocol, Readiness
+from ambnet.nft import Nft, NftError, Trouble
 from dynproxy.config import Front, read
 from dynproxy.kernel_plane import KernelPlane, kernel_plane
-from dynproxy.nft import Nft, NftError, Trouble
 from dynproxy.plane import PlaneStats
 from dynproxy.probe import Probe
 from dynproxy.ruleset import Port

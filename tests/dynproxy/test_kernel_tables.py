@@ -12,10 +12,10 @@ import pytest
 from ambcore.admission import IPNetwork, parse_networks
 from ambcore.model import Address, Protocol
 from ambnet.daemon import background
+from ambnet.nft import Nft, Trouble
 from dynproxy import adopted
 from dynproxy.endpoints import Want
 from dynproxy.kernel_tables import KernelTables, Wants
-from dynproxy.nft import Nft, Trouble
 from dynproxy.ruleset import Port, Ruleset, table_name
 from tests.support.faulty_nft import FaultyNft
 from tests.support.listing import dead as dead_in

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dynproxy.nft import Nft
+from ambnet.nft import Nft
 from dynproxy.probe import NO_IPV6, Probe, probe, sample, summary
 from dynproxy.ruleset import replacement
 from tests.support.hosts import Hosts
@@ -125,7 +125,7 @@ def _as_user(machine: Namespace, *capabilities: str) -> str:
     """What a probe by the user nobody prints, with these capabilities, as a systemd unit would give them."""
     given = [f"--inh-caps={','.join(capabilities)}", f"--ambient-caps={','.join(capabilities)}"] if capabilities else []
     program = (
-        "import asyncio, dynproxy.nft as nft, dynproxy.probe as probe;print(asyncio.run(probe.probe(nft.Nft(), None)))"
+        "import asyncio, ambnet.nft as nft, dynproxy.probe as probe;print(asyncio.run(probe.probe(nft.Nft(), None)))"
     )
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", *given)
     done = subprocess.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from dynproxy.nft import Nft, NftError, Trouble
+from ambnet.nft import Nft, NftError, Trouble
 
 
 class FaultyNft(Nft):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynproxy.nft import LONGEST, Nft, NftError, Trouble, first_line, items
+from ambnet.nft import LONGEST, Nft, NftError, Trouble, first_line, items
 from tests.support.netns import Namespace
 from tests.support.waiting import eventually, eventually_async
 
