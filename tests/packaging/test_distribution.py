@@ -32,6 +32,11 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def pip(programs: Path, *command: str | Path) -> None:
+    """Our own pip at work on another environment: that one needs none."""
+    run(sys.executable, "-m", "pip", "--python", programs / "python", *command)
+
+
 @dataclass(frozen=True)
 class Built:
     source: Path
@@ -57,10 +62,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def clean(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs' folder of a virtual environment that holds the lock and our wheel, and nothing else."""
     home = tmp_path_factory.mktemp("clean") / "venv"
-    venv.create(home, with_pip=True)
-    pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
-    run(*pip, "--require-hashes", "--requirement", ROOT / "requirements.lock")
-    run(*pip, "--no-deps", built.wheel)
+    venv.create(home, symlinks=True)
+    install = ["install", "--quiet", "--no-compile"]
+    pip(home / "bin", *install, "--require-hashes", "--requirement", ROOT / "requirements.lock")
+    pip(home / "bin", *install, "--no-deps", built.wheel)
     return home / "bin"
 
 
@@ -83,7 +88,7 @@ def test_every_tracked_file_of_our_packages_is_in_them_and_nothing_else_is(built
 
 def test_the_dependencies_are_those_that_the_lock_has(clean: Path) -> None:
     """`pip check` knows what our metadata asks for."""
-    run(clean / "python", "-m", "pip", "check")
+    pip(clean, "check")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
