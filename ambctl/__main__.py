@@ -9,32 +9,28 @@ import sys
 
 from ambcore.errors import DockerError, RegistryError
 from ambcore.text import visible
-from ambctl.commands import complain, perform
-from ambctl.config import PROG, read
+from ambctl.common import NOT_ASKED, PROG, complain
+from ambctl.verbs import perform, read
 from ambnet.log import start_logging
 from ambnet.options import exit_on_config_error
 
 
 def main() -> int:
-    """Run ambctl with the process's arguments; returns its exit code.
-
-    0 done; 1 etcd or Docker cannot be asked, or what was asked for does not exist; 2 wrong arguments; 130 interrupted;
-    141 nobody reads the output any more.
-    """
+    """Run ambctl with the process's arguments; returns its exit code, one of `ambctl.verbs.EXIT_CODES`."""
     return exit_on_config_error(PROG, _main)
 
 
 def _main() -> int:
-    settings = read()
+    verb, settings = read()
     start_logging(settings.log_level)
     try:
-        return asyncio.run(perform(settings))
+        return asyncio.run(perform(verb, settings))
     except RegistryError as error:
         complain(f"etcd: {visible(str(error))}")
-        return 1
+        return NOT_ASKED
     except DockerError as error:
         complain(visible(str(error)))
-        return 1
+        return NOT_ASKED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:

@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
+from dataclasses import dataclass
 
-from ambcore.errors import DockerError
-from ambcore.links import variables
+from ambcore.errors import ConfigError, DockerError
+from ambcore.links import Link, parse_links, variables
 from ambcore.model import IPAddress, parse_ip
 from ambcore.networks import parse_network
-from ambctl.config import DEFAULT_NETWORK, Env
+from ambctl.common import DONE, Common, print_json, print_lines
 from ambnet.addresses import interface_address, local_addresses
+from ambnet.docker_options import DEFAULT_URL, parse_docker_url
+from ambnet.options import option, positionals
 
+DEFAULT_NETWORK = "bridge"  # of a container that names none
 DEFAULT_INTERFACE = "docker0"  # the bridge of the default network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env(Common):
+    """Print the variables by which a container finds its links, as Docker's --link would set them."""
+
+    EXAMPLES = (
+        "ambctl env redis-A:6379 db=pg:5432 > links.env",
+        "docker run --env-file links.env consumer",
+    )
+
+    wishes: tuple[str, ...] = positionals("[NAME=]SERVICE:PORT", help="a service; NAME is another for its variables")
+    address: IPAddress | None = option(
+        "--address",
+        default=None,
+        help="where dynproxy listens for the container; default: the gateway of its network",
+        parse=parse_ip,
+        metavar="ADDR",
+    )
+    network: str = option(
+        "--network", default=DEFAULT_NETWORK, help="the network of the container, as in docker run", metavar="NAME"
+    )
+    docker: str = option(
+        "--docker",
+        default=DEFAULT_URL,
+        help="the Docker daemon that is asked for the gateway",
+        parse=parse_docker_url,
+        env=["DOCKER_HOST"],
+        metavar="URL",
+    )
+
+    def __post_init__(self) -> None:
+        _ = self.links
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """What was asked for; raises ConfigError."""
+        try:
+            links = parse_links(",".join(self.wishes))
+            variables(links, "0.0.0.0")  # noqa: S104 - any address will do: it shows whether names clash
+        except ValueError as error:
+            raise ConfigError("SERVICE:PORT", str(error)) from error
+        return links
 
 
 async def env(settings: Env) -> int:
@@ -21,12 +66,10 @@ async def env(settings: Env) -> int:
     address = settings.address or await _gateway(settings)
     found = variables(settings.links, str(address))
     if settings.json:
-        lines = [json.dumps({"address": str(address), "variables": found}, indent=2)]
+        print_json({"address": str(address), "variables": found})
     else:
-        lines = [f"{name}={value}" for name, value in found.items()]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
-    return 0
+        print_lines(f"{name}={value}" for name, value in found.items())
+    return DONE
 
 
 async def _gateway(settings: Env) -> IPAddress:

@@ -2,8 +2,11 @@
 
 A program's settings are one frozen dataclass whose fields are made by `option()` and `positional()`, or are none of the
 operator's business and keep their defaults; `read_settings`
-fills it from the command line, then the environment, then the defaults; `read_command` does so for a program with
-verbs. It is read once, in `__main__`. On argparse, which costs simple-amb under a megabyte.
+fills it from the command line, then the environment, then the defaults (`ambnet.command` does so for a program with
+verbs). It is read once, in `__main__`. On argparse, which costs simple-amb under a megabyte.
+
+A settings class says in EXAMPLES what `--help` shows at its end, and a class of options that many share says in
+HEADING under which title they stand there.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from ambcore.errors import ConfigError
+from ambcore.version import VERSION
 
 T = TypeVar("T")
 
@@ -68,11 +72,56 @@ def positionals(name: str, *, help: str, required: bool = True) -> Any:  # noqa:
     return dataclasses.field(metadata=spec)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line and name the option."""
+class _Help(argparse.HelpFormatter):
+    """argparse's own, which leaves a text of several lines as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "\n".join(f"{indent}{line}".rstrip() for line in text.splitlines())
+        return super()._fill_text(text, width, indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with an option for each field of a settings class, whose errors are one line and name the option."""
+
+    def __init__(self, settings: type, *, prog: str, description: str, closing: str = "", **more: Any) -> None:
+        """`closing` stands at the end of the help, after the class's EXAMPLES."""
+        examples: Sequence[str] = getattr(settings, "EXAMPLES", ())
+        shown = "\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else ""
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog="\n\n".join(filter(None, (shown, closing))).replace("%", "%%") or None,
+            formatter_class=_Help,
+            allow_abbrev=False,
+            **more,
+        )
+        self.add_argument("--version", action="version", version=f"{prog.partition(' ')[0]} {VERSION}")
+        for heading, fields in grouped(settings):
+            group = self.add_argument_group(heading) if heading else self
+            for field in fields:
+                _declare(group, field)
 
     def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
         raise ConfigError(*_name_and_reason(message))
+
+
+def grouped(settings: type) -> Iterator[tuple[str, list[dataclasses.Field[Any]]]]:
+    """The fields that an operator can give, under the HEADING of the class that declares them; those without one come
+    first, under "".
+    """
+    groups: dict[str, list[dataclasses.Field[Any]]] = {"": []}
+    for field in dataclasses.fields(settings):
+        if field.metadata:
+            owner = [each for each in settings.__mro__ if _fields(each).get(field.name) is field][-1]
+            groups.setdefault(owner.__dict__.get("HEADING", ""), []).append(field)
+    yield from groups.items()
+
+
+def _fields(some: type) -> Mapping[str, dataclasses.Field[Any]]:
+    found: Mapping[str, dataclasses.Field[Any]] = some.__dict__.get("__dataclass_fields__", {})
+    return found
 
 
 def _name_and_reason(message: str) -> tuple[str, str]:
@@ -93,51 +142,13 @@ def read_settings(
     environ: Mapping[str, str] | None = None,
 ) -> T:
     """The settings of a program. Raises ConfigError; `--help` prints and leaves by SystemExit(0)."""
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
-    _declare_all(parser, settings)
+    parser = Parser(settings, prog=prog, description=description)
     given = _two_dashes(sys.argv[1:] if argv is None else argv, settings)
-    return _filled(settings, vars(parser.parse_args(given)), os.environ if environ is None else environ)
+    return filled(settings, vars(parser.parse_args(given)), os.environ if environ is None else environ)
 
 
-def read_command(
-    verbs: Mapping[str, type[T]],
-    common: type,
-    *,
-    prog: str,
-    description: str,
-    argv: Sequence[str] | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> T:
-    """The settings of the verb that was given; otherwise like `read_settings`.
-
-    Each class of `verbs` extends `common`, whose options may stand before the verb or after it; the later one counts.
-    A class's docstring is its verb's help.
-    """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
-    _declare_all(parser, common)
-    below = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb, settings in verbs.items():
-        # Absent defaults leave standing what was said before the verb.
-        sub = below.add_parser(
-            verb,
-            help=settings.__doc__,
-            description=settings.__doc__,
-            allow_abbrev=False,
-            argument_default=argparse.SUPPRESS,
-        )
-        _declare_all(sub, settings)
-    given = vars(parser.parse_args(argv))
-    return _filled(verbs[given["verb"]], given, os.environ if environ is None else environ)
-
-
-def _declare_all(parser: argparse.ArgumentParser, settings: type) -> None:
-    for field in dataclasses.fields(settings):
-        if field.metadata:
-            _declare(parser, field)
-
-
-def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, str]) -> T:
-    """Settings from what argparse found, the environment and the defaults."""
+def filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, str]) -> T:
+    """Settings from what argparse found, the environment and the defaults. Raises ConfigError."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         if not (spec := field.metadata):
@@ -159,7 +170,7 @@ def _filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, s
     return settings(**values)
 
 
-def _declare(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+def _declare(parser: argparse._ActionsContainer, field: dataclasses.Field[Any]) -> None:
     spec = field.metadata
     flag = f"--{spec['flag'].lstrip('-')}" if "flag" in spec else ""
     if not flag:

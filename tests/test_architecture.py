@@ -18,6 +18,7 @@ PURE = (
     "registrar/compat.py",
     "registrar/host_plan.py",
     "registrar/reconcile.py",
+    "ambctl/names.py",
     "ambctl/render.py",
     "ambctl/view.py",
     "dynproxy/consumers.py",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ambcore.schema import DEFAULT_PREFIX, normal_prefix
-from ambnet.etcd import EtcdConfig, etcd_config
+from ambnet.etcd.config import EtcdConfig, etcd_config
 from ambnet.options import option
 
 

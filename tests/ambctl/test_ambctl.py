@@ -193,7 +193,7 @@ def test_an_unreachable_etcd_is_said_in_one_line_in_time(ambctl: Run, arguments:
     started = time.monotonic()
     done = ambctl(*arguments, "--timeout", "1", etcd=f"http://127.0.0.1:{free_port()}")
     assert time.monotonic() - started < 5
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("ambctl: etcd: ")
 

@@ -6,21 +6,27 @@ import pytest
 
 from ambcore.errors import ConfigError
 from ambcore.links import Link
-from ambctl.config import Env, Ls, Put, Rm, Show, Watch, read
+from ambctl.env import Env
+from ambctl.ls import Ls
+from ambctl.put import Put
+from ambctl.rm import Rm
+from ambctl.show import Show
+from ambctl.verbs import read
+from ambctl.watch import Watch
 
 
 def record(*argv: str) -> tuple[bytes, bytes]:
-    settings = read(["put", *argv], {})
+    _, settings = read(["put", *argv], {})
     assert isinstance(settings, Put)
     return settings.record
 
 
 def test_each_verb_has_its_settings() -> None:
-    assert isinstance(read(["ls"], {}), Ls)
-    assert isinstance(read(["show", "a"], {}), Show)
-    assert isinstance(read(["watch"], {}), Watch)
-    assert isinstance(read(["put", "a", "b", "10.1.2.3:80"], {}), Put)
-    assert isinstance(read(["rm", "a", "b"], {}), Rm)
+    assert isinstance(read(["ls"], {})[1], Ls)
+    assert isinstance(read(["show", "a"], {})[1], Show)
+    assert isinstance(read(["watch"], {})[1], Watch)
+    assert isinstance(read(["put", "a", "b", "10.1.2.3:80"], {})[1], Put)
+    assert isinstance(read(["rm", "a", "b"], {})[1], Rm)
 
 
 def test_a_record_is_written_as_docs_keys_says() -> None:
@@ -72,13 +78,13 @@ def test_an_address_that_proxies_refuse_needs_force() -> None:
 
 
 def test_what_should_not_be_there_can_be_removed() -> None:
-    settings = read(["rm", "a b", "\x1b[2J\udcff"], {})
+    _, settings = read(["rm", "a b", "\x1b[2J\udcff"], {})
     assert isinstance(settings, Rm)
     assert settings.key == b"/services/a b/\x1b[2J\xff"
 
 
 def test_links_are_arguments_or_a_label() -> None:
     for argv in (["redis-A:6379", "db=pg:5432"], ["redis-A:6379,db=pg:5432"]):
-        settings = read(["env", *argv], {})
+        _, settings = read(["env", *argv], {})
         assert isinstance(settings, Env)
         assert settings.links == (Link("redis-A", 6379), Link("pg", 5432, alias="db"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ambctl import env as command
-from ambctl.config import Env, read
+from ambctl.env import Env
+from ambctl.verbs import read
 from tests.support.docker_engine import Docker, unique
 from tests.support.programs import ROOT, _clean_environment
 
@@ -47,9 +48,9 @@ def test_json_holds_the_same() -> None:
     assert document["variables"]["A_PORT_80_TCP_ADDR"] == "10.1.2.3"
 
 
-def test_an_unknown_address_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_an_unknown_address_is_one_line_and_exit_code_3(tmp_path: Path) -> None:
     done = env("a:80", "--network", "app", "--docker", f"unix://{tmp_path}/none")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.endswith("; give the address by --address\n")
 
@@ -58,7 +59,7 @@ async def test_without_its_daemon_the_default_bridge_is_known_by_its_interface(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "DEFAULT_INTERFACE", "lo")  # the one that every machine has
-    settings = read(["env", "a:80", "--docker", NOWHERE], {})
+    _, settings = read(["env", "a:80", "--docker", NOWHERE], {})
     assert isinstance(settings, Env)
     assert await command.env(settings) == 0
     assert "A_PORT_80_TCP_ADDR=127.0.0.1\n" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 
 from ambcore.errors import ConfigError
 from ambcore.model import parse_port
+from ambnet.command import read_command
 from ambnet.options import (
     choice,
     count,
@@ -16,7 +17,6 @@ from ambnet.options import (
     option,
     positional,
     positionals,
-    read_command,
     read_settings,
     repeated,
     seconds,
@@ -61,8 +61,13 @@ def read(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Setti
 
 
 def command(*argv: str, environ: Mapping[str, str] | None = None) -> Common:
-    verbs = {"look": Look, "take": Take}
-    return read_command(verbs, Common, prog="x", description="X.", argv=argv, environ=environ or {})
+    verbs: dict[str, type[Common]] = {"look": Look, "take": Take}
+    helps = {verb: settings.__doc__ or "" for verb, settings in verbs.items()}
+    verb, settings = read_command(
+        helps, verbs.__getitem__, Common, prog="x", description="X.", argv=argv, environ=environ or {}
+    )
+    assert type(settings) is verbs[verb]
+    return settings
 
 
 @pytest.mark.parametrize(

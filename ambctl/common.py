@@ -1,0 +1,97 @@
+"""What every verb shares: its options, its patience with etcd, and how it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ambcore.admission import Admission, IPNetwork, parse_networks
+from ambcore.errors import RegistryUnavailableError
+from ambcore.table import Reader
+from ambnet.etcd.options import EtcdOptions
+from ambnet.log import log_option
+from ambnet.options import choice, option, seconds, switch
+
+if TYPE_CHECKING:
+    from ambnet.etcd import Etcd
+
+PROG = "ambctl"
+
+# Exit codes, as `ambctl --help` says.
+DONE = 0
+NOT_SO = 1  # what was asked for does not exist, or is not well
+NOT_ASKED = 3  # who could tell did not answer; 2 is for wrong arguments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common(EtcdOptions):
+    """What every verb understands."""
+
+    HEADING = "options of every verb"
+
+    json: bool = switch("--json", help="write JSON: one document, or one a line for what goes on")
+    color: str = option(
+        "--color",
+        default="auto",
+        help="colours: always, never, or auto: on a terminal, unless NO_COLOR or TERM=dumb say no",
+        parse=choice("auto", "always", "never"),
+        metavar="WHEN",
+    )
+    timeout: float = option(
+        "--timeout",
+        default=5.0,
+        help="give up after so long without etcd",
+        parse=seconds,
+        env=["AMB_TIMEOUT"],
+        metavar="SECONDS",
+    )
+    instances_in: tuple[IPNetwork, ...] = option(
+        "--instances-in",
+        default=(),
+        help="networks that the proxies accept instances in, as they were told",
+        parse=parse_networks,
+        env=["AMB_INSTANCES_IN"],
+        metavar="CIDR[,CIDR…]",
+    )
+    # What goes wrong for good is said by ambctl itself, in one line.
+    log_level: str = log_option("error")
+
+    @property
+    def reader(self) -> Reader:
+        """Reads records as a proxy with the same options does."""
+        return Reader(self.prefix, Admission(self.instances_in))
+
+
+@contextlib.asynccontextmanager
+async def patience(settings: Common, etcd: Etcd) -> AsyncIterator[None]:
+    """Raises RegistryUnavailableError, naming the member, when it fails or takes longer than the operator waits."""
+    try:
+        async with asyncio.timeout(settings.timeout):
+            yield
+    except RegistryUnavailableError as error:
+        raise RegistryUnavailableError(etcd.last_error or str(error)) from error
+    except TimeoutError as error:
+        why = etcd.last_error or f"{etcd.endpoint}: no answer"
+        raise RegistryUnavailableError(f"{why} (waited {settings.timeout:g} s)") from error
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, at once; whatever they quote of others has to be printable."""
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def print_json(document: Mapping[str, Any] | list[Any]) -> None:
+    """One document on standard output."""
+    print_lines([json.dumps(document, indent=2)])
+
+
+def complain(text: str) -> None:
+    """One line on standard error; what it quotes of others has to be printable."""
+    sys.stderr.write(f"{PROG}: {text}\n")

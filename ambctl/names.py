@@ -1,0 +1,26 @@
+"""Names as an operator types them. Pure."""
+
+from __future__ import annotations
+
+from ambcore.errors import RecordError
+from ambcore.history import KeyValue
+from ambcore.model import MAX_INSTANCE, MAX_SERVICE, check_name
+from ambcore.schema import decode_record
+
+
+def parse_service(text: str) -> str:
+    """A service's name; raises ValueError."""
+    return check_name("service", text, MAX_SERVICE)
+
+
+def parse_instance(text: str) -> str:
+    """An instance's name; raises ValueError."""
+    return check_name("instance", text, MAX_INSTANCE)
+
+
+def keeper(item: KeyValue, prefix: str) -> str | None:
+    """Who keeps a record by a lease; None for one that was written by hand."""
+    try:
+        return decode_record(item.key, item.value, prefix).owner if item.lease else None
+    except RecordError:
+        return None
