@@ -1,0 +1,84 @@
+"""Ask running programs, each by an HTTP GET that is answered in JSON.
+
+Whoever may write to etcd says where they are, so what answers there may be anything: it gets a time, a number of bytes
+and one request, without redirects, and is believed only as far as it can be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from ambcore.text import visible
+
+MAX_ANSWER = 8 << 20  # bytes; a proxy's status has some 500 for each instance, and 10,000 of them are the most
+AT_ONCE = 32  # requests under way; a fleet of hundreds is asked in a moment and opens few sockets
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why somebody could not be asked, in a printable line."""
+
+    why: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "why", visible(self.why))
+
+
+async def ask(urls: Mapping[str, str], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - of each, not of all
+    """What each URL answers, as JSON read, or a Failure, under the URL's key; `timeout` in seconds is for each.
+
+    Raises nothing but what cancels it. The answers are others' words: not checked, not printable.
+    """
+    turn = asyncio.Semaphore(AT_ONCE)
+    patience = aiohttp.ClientTimeout(total=timeout)
+    # Not decompressed: a few bytes could become any number.
+    async with aiohttp.ClientSession(timeout=patience, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as s:
+
+        async def one(url: str) -> Any:
+            async with turn:
+                return await _answer(s, url, timeout)
+
+        answers = await asyncio.gather(*map(one, urls.values()))
+    return dict(zip(urls, answers, strict=True))
+
+
+async def _answer(session: aiohttp.ClientSession, url: str, patience: float) -> Any:
+    try:
+        async with session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response:
+            if response.status != 200:
+                return Failure(f"{url}: answered {response.status}")
+            body = await _body(response)
+    except TimeoutError:
+        return Failure(f"{url}: no answer in {patience:g} s")
+    except aiohttp.ClientConnectorError as error:
+        return Failure(f"{url}: {_reason(error.os_error)}")
+    except (aiohttp.ClientError, ValueError) as error:
+        return Failure(f"{url}: {type(error).__name__}: {error}")
+    if body is None:
+        return Failure(f"{url}: answered with more than {MAX_ANSWER >> 20} MiB")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return Failure(f"{url}: answered with something else than JSON")
+
+
+def _reason(error: OSError) -> str:
+    """The kernel's words; asyncio puts its own into `strerror`. A resolver's errors are not the kernel's."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+    """What was answered; None if it is too much."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > MAX_ANSWER:
+            return None
+    return bytes(body)
