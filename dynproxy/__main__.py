@@ -20,7 +20,7 @@ def main() -> int:
 
 def run_with(settings: Settings) -> int:
     """A dynproxy's life from its start to its exit code. Raises ConfigError."""
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log)
     if settings.cleanup:
         return asyncio.run(clean_up())
 

@@ -160,6 +160,7 @@ class KernelPlane:
             processes=relay.processes,
             healthy=relay.healthy,
             services=relay.services,
+            restarts=relay.restarts,
             serving={service: self._serving(service) for service in self._places},
             kernel=KernelState(
                 tables.names,

@@ -57,7 +57,7 @@ class Links:
         listen: str | None = None,
         resync: float = 30.0,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._followed = followed
         self._source = source
         self._own = own
@@ -130,7 +130,7 @@ class Links:
             asked = tuple(self._created)
             found: tuple[Mapping[str, Any], ...] = ()
             with contextlib.suppress(DockerError):  # a look follows anyway
-                found = await self._engine.glimpse(asked, LABEL)
+                found = await self.engine.glimpse(asked, LABEL)
             for raw in found:
                 consumer = consumer_of(raw)
                 if consumer is not None and consumer.id in self._created and consumer.id not in self._consumers:
@@ -147,9 +147,9 @@ class Links:
             await self._stale.wait()
             self._stale.clear()
             try:
-                found = await self._engine.networks()
+                found = await self.engine.networks()
             except DockerError as error:
-                if self._engine.connected:  # else that is said already
+                if self.engine.connected:  # else that is said already
                     text = "cannot ask for networks, only known ones are served: %s"
                     self._sight.say("blind", logging.WARNING, text, error)
                 self._stale.set()

@@ -57,7 +57,8 @@ class KernelState:
 
 @dataclass(frozen=True, slots=True)
 class PlaneStats:
-    """One look at a plane. `processes` are the pids of those that carry bytes; `why` says why this plane serves.
+    """One look at a plane. `processes` are the pids of those that carry bytes, `restarts` how often one was replaced;
+    `why` says why this plane serves.
 
     `serving` has the services that are not simply this plane's, `kernel` is None where there is no kernel plane.
     """
@@ -69,6 +70,7 @@ class PlaneStats:
     services: Mapping[str, ServiceStats]
     serving: Mapping[str, Serving] = field(default_factory=dict)
     kernel: KernelState | None = None
+    restarts: int = 0
 
     def serves(self, service: str) -> Serving:
         """Who serves this one."""

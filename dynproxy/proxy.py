@@ -21,6 +21,7 @@ from ambnet.tcpcheck import knock
 from dynproxy.config import Settings
 from dynproxy.following import Following, following
 from dynproxy.health import HealthChecks
+from dynproxy.parts import Parts
 from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
 from dynproxy.report import Report, before_containers
@@ -53,7 +54,7 @@ async def proxy(settings: Settings, life: Life) -> int:
         plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts))
         links = await follow_services(settings, etcd, followed, stack) if etcd else None
-        report = Report(settings, etcd, containers, links, followed, plane, health, life)
+        report = Report(Parts(settings, etcd, containers, links, followed, plane, health, life))
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
         await stack.enter_async_context(background(health.run))
         if containers:

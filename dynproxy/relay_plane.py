@@ -52,6 +52,7 @@ class RelayPlane:
         self._described: dict[str, Described] = {}
         self._given: dict[str, tuple[tuple[Instance, ...], frozenset[str]]] = {}  # by service: as they were applied
         self._generation = 0
+        self._restarts = 0
         self._past: list[Stats] = []
         self._progress = asyncio.Condition()
         self._started = self._draining = False
@@ -157,6 +158,7 @@ class RelayPlane:
             processes=tuple(worker.pid for worker in self._workers if worker.ready),
             healthy=self._draining or all(worker.ready for worker in self._workers),
             services=total([*self._past, *(worker.stats for worker in self._workers)]),
+            restarts=self._restarts,
         )
 
     async def drain(self, seconds: float) -> None:
@@ -219,6 +221,7 @@ class RelayPlane:
                 continue
             self._past = [Stats(0, total([*self._past, closed(self._workers[slot].stats)]))]
             self._workers[slot] = worker
+            self._restarts += 1
             return
 
     async def _watch(self, worker: Worker) -> None:

@@ -19,7 +19,7 @@ def main() -> int:
 
     def start() -> int:
         settings, notes = read_with_notes()
-        start_logging(settings.log_level)
+        start_logging(settings.log_level, settings.log)
         for note in notes:
             log.info(note)
 

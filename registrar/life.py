@@ -5,30 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from ambcore.containers import EngineInfo
 from ambcore.errors import RegistryUnavailableError
-from ambcore.model import IPAddress
 from ambcore.registration.conventions import Conventions
 from ambcore.registration.extract import Wish
-from ambnet.addresses import source_address_towards
 from ambnet.daemon import Life, background
 from ambnet.dockerd import Engine
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
 from ambnet.lease import LeaseKeeper
 from ambnet.registry import Registry
-from ambnet.threads import in_thread
+from ambnet.route import route_to
 from registrar.agent import Agent
 from registrar.config import Settings
 from registrar.host_agent import HostAgent, Office
 from registrar.host_report import HostReport
+from registrar.means import Means
 from registrar.orphans import Orphans
-from registrar.report import ContainerReport, Means, Report
+from registrar.report import ContainerReport, Report
 
 log = logging.getLogger("registrar")
 
@@ -142,16 +140,3 @@ async def take_back(agent: Registering, keeper: LeaseKeeper, on_exit: str) -> No
 def owner_of(info: EngineInfo) -> str:
     """A host's name for people, and enough of its engine's id, if it has one, that two hosts of one name differ."""
     return f"{info.name}:{info.id[:SHORT_ENGINE_ID]}" if info.id else info.name
-
-
-def route_to(endpoints: tuple[str, ...]) -> Callable[[], Awaitable[IPAddress | None]]:
-    """A function that finds the address this host uses towards the first of these URLs that it has a route to."""
-    hosts = [host for url in endpoints if (host := urlsplit(url).hostname)]
-
-    def look() -> IPAddress | None:
-        return next((ip for host in hosts if (ip := source_address_towards(host)) is not None), None)
-
-    async def route() -> IPAddress | None:
-        return await in_thread(look, "route")
-
-    return route

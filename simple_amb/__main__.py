@@ -16,7 +16,7 @@ def main() -> int:
 
     def start() -> int:
         settings, wiring = read()
-        start_logging(settings.log_level)
+        start_logging(settings.log_level, settings.log)
         try:
             return forward(settings, wiring)
         finally:
