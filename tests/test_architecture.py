@@ -34,6 +34,7 @@ CALCULATION = {
         "collections",
         "contextlib",
         "dataclasses",
+        "difflib",
         "enum",
         "functools",
         "heapq",

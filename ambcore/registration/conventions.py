@@ -43,29 +43,46 @@ def find(inspected: Mapping[str, Any], conventions: Conventions, host: Host) -> 
     """What should stand in the registry while the container is as `inspected` says. Its ids are unique."""
     if (refusal := not_serving(inspected)) is not None:
         return Findings(refusals=(refusal,))
-    if conventions.internal:
-        ports, kind = exposed_ports(inspected, conventions.network, host), "exposes"
-    else:
-        ports, kind = published_ports(inspected, host), "publishes"
-    if not ports:
+    decided = [each for verdicts in by_port(inspected, conventions, host).values() for each in verdicts]
+    if not decided:
+        kind = "exposes" if conventions.internal else "publishes"
         mode = str((inspected.get("HostConfig") or {}).get("NetworkMode") or "")
         hint = f" (its network is that of {mode})" if mode.startswith("container:") else ""
         return Findings(refusals=(Refusal(Reason.NOT_PUBLISHED, f"{name_of(inspected)} {kind} no port{hint}"),))
+    return Findings(
+        tuple(each for each in decided if isinstance(each, Instance)),
+        tuple(each for each in decided if isinstance(each, Refusal)),
+    )
+
+
+def by_port(
+    inspected: Mapping[str, Any], conventions: Conventions, host: Host
+) -> dict[Port, tuple[Instance | Refusal, ...]]:
+    """What each port that is published, or exposed for `internal`, comes to in a container that serves."""
+    ports = (
+        exposed_ports(inspected, conventions.network, host)
+        if conventions.internal
+        else published_ports(inspected, host)
+    )
     config: Mapping[str, Any] = inspected.get("Config") or {}
     said = {port: metadata(config, port.number) for port in ports}
     verdicts = {port: _refused(port, said[port], inspected, conventions) for port in ports}
-    counted = [port for port in ports if verdicts[port] is None]
-    refusals = [refusal for refusal in verdicts.values() if refusal is not None]
-    instances: dict[tuple[str, str], Instance] = {}
-    for port in counted:
-        service = _service(port, said[port], inspected, grouped=len(counted) > 1)
-        for made in _instances(port, said[port], service, inspected, conventions):
-            outcome = _set_apart(made, instances) if isinstance(made, Instance) else made
-            if isinstance(outcome, Refusal):
-                refusals.append(outcome)
-            else:
-                instances[outcome.service, outcome.id] = outcome
-    return Findings(tuple(instances.values()), tuple(refusals))
+    counted = sum(refusal is None for refusal in verdicts.values())
+    decided: dict[Port, tuple[Instance | Refusal, ...]] = {}
+    taken: dict[tuple[str, str], Instance] = {}
+    for port, refusal in verdicts.items():
+        if refusal is not None:
+            decided[port] = (refusal,)
+            continue
+        service = _service(port, said[port], inspected, grouped=counted > 1)
+        made: list[Instance | Refusal] = []
+        for each in _instances(port, said[port], service, inspected, conventions):
+            outcome = _set_apart(each, taken) if isinstance(each, Instance) else each
+            if isinstance(outcome, Instance):
+                taken[outcome.service, outcome.id] = outcome
+            made.append(outcome)
+        decided[port] = tuple(made)
+    return decided
 
 
 def image_name(image: str) -> str:

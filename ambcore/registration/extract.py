@@ -17,6 +17,7 @@ from ambcore.model import Address, Instance, IPAddress, parse_ip, parse_port
 
 SHORT_ID = 12  # characters of an id that Docker shows to people and accepts from them
 WHAT_TO_SET = "set --advertise (or AMB_ADVERTISE) to an address of this host that the other hosts can reach"
+WHERE_TO_PUBLISH = "publish it on an address of this host"
 
 
 class Reason(enum.Enum):
@@ -178,7 +179,7 @@ def _choose(bindings: list[tuple[IPAddress | None, int]], host: Host) -> Address
     for ip, port in sorted(specific, key=lambda binding: binding[0] != host.advertise):
         if (why := unreachable(ip, host.docker0)) is None:
             return Address(str(ip), port)
-        refusal = Refusal(Reason.UNREACHABLE, f"published on {ip} only, {why}: publish it on an address of this host")
+        refusal = Refusal(Reason.UNREACHABLE, f"published on {ip} only, {why}: {WHERE_TO_PUBLISH}")
     for own, port in bindings:
         if own is None or own.is_unspecified:
             found = on_this_host(port, host, own.version if own else None)

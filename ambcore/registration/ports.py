@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambcore.model import Address, Protocol, parse_ip, parse_port
-from ambcore.registration.extract import Host, Reason, Refusal, name_of, on_this_host, parsed_bindings, unreachable
+from ambcore.registration.extract import (
+    WHERE_TO_PUBLISH,
+    Host,
+    Reason,
+    Refusal,
+    name_of,
+    on_this_host,
+    parsed_bindings,
+    unreachable,
+)
 
 NETWORK_LABEL = "ambassador.network"
 
@@ -92,7 +101,7 @@ def _bound(name: str, bindings: Any, inspected: Mapping[str, Any], host: Host) -
             found.add(Address(str(ip), port))
         else:
             text = f"port {name} of {name_of(inspected)} is published on {ip} only, {why}"
-            refusal = Refusal(Reason.UNREACHABLE, f"{text}: publish it on an address of this host")
+            refusal = Refusal(Reason.UNREACHABLE, f"{text}: {WHERE_TO_PUBLISH}")
     return tuple(sorted(found, key=_order)) or refusal
 
 
