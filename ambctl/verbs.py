@@ -42,6 +42,7 @@ VERBS: Mapping[str, Verb] = {
     "put": Verb("ambctl.put", "write a record by hand"),
     "rm": Verb("ambctl.rm", "remove a record"),
     "env": Verb("ambctl.env", "print link variables for docker run --env-file"),
+    "sd": Verb("ambctl.sd", "print what Prometheus shall scrape"),
 }
 
 DESCRIPTION = "See what is registered in etcd, ask why something is as it is, and change it."

@@ -20,6 +20,7 @@ PURE = (
     "registrar/reconcile.py",
     "ambctl/names.py",
     "ambctl/render.py",
+    "ambctl/targets.py",
     "ambctl/view.py",
     "dynproxy/consumers.py",
     "simple_amb/wiring.py",

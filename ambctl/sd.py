@@ -1,0 +1,34 @@
+"""`ambctl sd`: the announced programs as Prometheus' file service discovery reads them."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from ambctl.common import DONE, Common, patience, print_json
+from ambctl.targets import target_groups
+from ambnet.etcd import Etcd
+from ambnet.fleet import FleetOptions, programs
+from ambnet.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sd(Common, FleetOptions):
+    """Print what Prometheus shall scrape, as its file_sd_configs read it; `ambctl ui` serves the same at /sd."""
+
+    EXAMPLES = ("ambctl sd > /etc/prometheus/ambassadors.json",)
+
+    host: str = option(
+        "--host",
+        default="",
+        help="the machine that Prometheus is on, where it reaches loopback; default: this one",
+        metavar="NAME",
+    )
+
+
+async def sd(settings: Sd) -> int:
+    """Print the target groups."""
+    async with Etcd(settings.etcd_config()) as etcd, patience(settings, etcd):
+        announced = await programs(etcd, settings.fleet_prefix)
+    print_json(target_groups(announced, settings.host or socket.gethostname()))
+    return DONE
