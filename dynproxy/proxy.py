@@ -17,6 +17,7 @@ from ambnet.addresses import interface_address, local_addresses
 from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
 from ambnet.http import serve_admin
+from ambnet.relay.inherited import inherited
 from ambnet.tcpcheck import knock
 from dynproxy.config import Settings
 from dynproxy.following import Following, following
@@ -61,6 +62,7 @@ async def proxy(settings: Settings, life: Life) -> int:
             await stack.enter_async_context(background(partial(containers.serve, followed)))
         log.info("listening for %s", _names(settings))
         await life.unless_stopping(report.known())
+        inherited().leave()
         if not life.stopping.is_set():
             life.ready(f"balancing {_names(settings)}")
         await life.stopping.wait()

@@ -9,6 +9,7 @@ import socket
 from ambcore.model import Protocol, join_host_port
 from ambnet.notify import notify, watchdog_interval
 from ambnet.relay.access import Access
+from ambnet.relay.inherited import inherited
 from ambnet.relay.limits import calm_collector, raise_file_limit
 from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
@@ -100,5 +101,6 @@ def forward(settings: Settings, wiring: Wiring) -> int:
             log.error("cannot listen on %s: %s", where, error.strerror)  # noqa: TRY400 - one line says it all
             return 1
         log.info("forwarding %s to %s", where, ", then ".join(join_host_port(*target) for target in each.targets))
+    inherited().leave()
     calm_collector()
     return Forwarder(settings, served).run()

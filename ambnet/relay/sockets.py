@@ -6,6 +6,8 @@ import socket
 import struct
 from typing import Final
 
+from ambnet.relay.inherited import inherited
+
 BACKLOG = 4096  # the kernel's own limit (somaxconn) since 5.4: a burst of that many clients waits instead of failing
 # Milliseconds that sent bytes may stay unacknowledged, or a reader's window closed, before a connection counts as dead.
 # The kernel does not tell a peer that vanished from one that reads nothing for so long: both are ended.
@@ -44,11 +46,14 @@ def no_delay(sock: Socket) -> None:
 
 
 def open_listeners(host: str | None, port: int, *, early: bool = False) -> list[socket.socket]:
-    """Listening sockets on an IP address, or with None on all of both families (IPv4 alone where IPv6 is off).
+    """Listening sockets on an IP address, or with None on all of both families (IPv4 alone where IPv6 is off); those of
+    the service manager where it handed us some.
 
     `early`: an IPv6 address may be one that the kernel still makes sure of, as that of a bridge to which nobody is
     connected yet. Port 0 takes a free one. Raises OSError.
     """
+    if handed := inherited().take(socket.SOCK_STREAM, host, port):
+        return [_listening_again(sock) for sock in handed]
     if host is not None:
         return [_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, early)]
     try:
@@ -62,6 +67,8 @@ def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool
 
     The kernel gives each of them a part of the clients, by their address and port. Raises OSError.
     """
+    if handed := inherited().take(socket.SOCK_DGRAM, host, port):
+        return _shared_out(handed[0], sharers)
     if host is not None:
         return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early)
     try:
@@ -70,10 +77,21 @@ def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool
         return _bound(socket.AF_INET, "0.0.0.0", port, sharers)  # noqa: S104 - the contract: on all addresses
 
 
-def _bound(family: int, host: str, port: int, sharers: int, early: bool = False) -> list[socket.socket]:
-    made: list[socket.socket] = []
+def _shared_out(handed: socket.socket, sharers: int) -> list[socket.socket]:
+    """The service manager's socket, and as many of our own beside it as it takes to have one for each process."""
+    host, port = handed.getsockname()[:2]
+    if host in ("::", "0.0.0.0"):  # noqa: S104 - not bound here
+        _tell_address(handed)
+    _widen(handed)
+    return _bound(handed.family, host, port, sharers, first=handed)
+
+
+def _bound(
+    family: int, host: str, port: int, sharers: int, early: bool = False, *, first: socket.socket | None = None
+) -> list[socket.socket]:
+    made = [] if first is None else [first]
     try:
-        for _ in range(sharers):
+        while len(made) < sharers:
             sock = socket.socket(family, DATAGRAM)
             made.append(sock)
             if made[1:]:
@@ -123,6 +141,13 @@ def hear_unreachable(sock: Socket, family: int) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+
+
+def _listening_again(sock: socket.socket) -> socket.socket:
+    """A socket that listens already, set up as our own are."""
+    keep_alive(sock)
+    sock.listen(BACKLOG)
+    return sock
 
 
 def _listening(family: int, host: str, port: int, early: bool = False) -> socket.socket:

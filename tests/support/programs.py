@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,15 +26,22 @@ ROOT = Path(__file__).parents[2]
 class Program:
     """`Program("dynproxy", "redis-A", "6379")`: runs while its `with` block does; its log is kept in `lines`.
 
-    `prefix` is a command that becomes the program in the end, as `nsenter` does.
+    `prefix` is a command that becomes the program in the end, as `nsenter` does. `handed` are sockets that it gets as
+    systemd's socket activation gives them.
     """
 
     def __init__(
-        self, module: str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        handed: Sequence[socket.socket] = (),
     ) -> None:
         self.name = module
         self.arguments = arguments
-        self.prefix = prefix
+        self.prefix = [*_handing_over(handed), *prefix]
+        self._handed = [sock.fileno() for sock in handed]
         self.lines: list[str] = []
         self._env = {**_clean_environment(), **(env or {})}
 
@@ -45,6 +53,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            pass_fds=self._handed,
             text=True,
             errors="replace",
         )
@@ -109,6 +118,14 @@ class Program:
         """SIGKILL, and gone on return."""
         self.process.kill()
         self.process.wait(10)
+
+
+def _handing_over(sockets: Sequence[socket.socket]) -> list[str]:
+    """A command that places the sockets from descriptor 3 on and becomes what follows it (man 3 sd_listen_fds)."""
+    if not sockets:
+        return []
+    moves = "; ".join(f"exec {3 + number}<&{sock.fileno()} {sock.fileno()}<&-" for number, sock in enumerate(sockets))
+    return ["bash", "-c", f'export LISTEN_PID=$$ LISTEN_FDS={len(sockets)}; {moves}; exec "$@"', "bash"]
 
 
 def _clean_environment() -> dict[str, str]:

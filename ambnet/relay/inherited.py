@@ -1,0 +1,80 @@
+"""Sockets that were open before us: the service manager's, by socket activation (man 3 sd_listen_fds).
+
+It listens before we do and while we restart, so a client waits in the kernel's queue where it would be refused. What it
+handed over is taken by address; whoever opens a port asks here first.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+from collections.abc import MutableMapping
+
+log = logging.getLogger("listen")
+
+FIRST = 3  # the first descriptor after standard input, output and error
+ALL = {None: ("::", "0.0.0.0")}  # noqa: S104 - how a socket for all addresses is bound
+
+
+class Inherited:
+    """The sockets that nobody has taken yet."""
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self._sockets = sockets
+
+    def take(self, kind: int, host: str | None, port: int) -> list[socket.socket]:
+        """Those of a kind (`SOCK_STREAM`, `SOCK_DGRAM`) at an IP address, with None at all addresses; often none.
+
+        They are the caller's from now on. There is one for all of both families, unless the manager was told to keep
+        the families apart.
+        """
+        places = {(each, port) for each in ALL.get(host, (host,))}
+        taken = [sock for sock in self._sockets if sock.type == kind and _place(sock) in places]
+        self._sockets = [sock for sock in self._sockets if sock not in taken]
+        return taken
+
+    def leave(self) -> None:
+        """Close, and name, those that nothing asked for: clients would wait there for ever."""
+        for sock in self._sockets:
+            log.warning("the service manager listens on %s port %d, and nothing here serves that", *_place(sock))
+            sock.close()
+        self._sockets = []
+
+
+def _place(sock: socket.socket) -> tuple[str, int]:
+    host, port = sock.getsockname()[:2]
+    return host, port
+
+
+@functools.cache
+def inherited() -> Inherited:
+    """What this process was handed over, read once."""
+    return read(os.environ)
+
+
+def read(environ: MutableMapping[str, str]) -> Inherited:
+    """The sockets that the environment tells of, if they are for this process. The variables go, as our children have
+    no part in it; what is no Internet socket is closed.
+    """
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdigit():
+        return Inherited([])
+    sockets = []
+    for descriptor in range(FIRST, FIRST + int(count)):
+        os.set_inheritable(descriptor, False)
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            log.warning("descriptor %d of the service manager is no socket: %s", descriptor, error.strerror)
+            os.close(descriptor)
+            continue
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            log.warning("descriptor %d of the service manager is no Internet socket", descriptor)
+            sock.close()
+            continue
+        sock.setblocking(False)
+        sockets.append(sock)
+    return Inherited(sockets)
