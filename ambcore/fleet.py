@@ -49,7 +49,8 @@ class Kind(enum.StrEnum):
 class Announcement:
     """A running program. `id` is this process's alone, `host` its machine's name, `admin` the URL of its admin server
     without a path, None without one; `services` are those that it serves or registers, `more` how many besides were
-    left out. `since` is when it started, in RFC 3339 with a Z. Raises ValueError.
+    left out. `since` is when it started, in RFC 3339 with a Z. `owner` is whose records a registrar keeps.
+    Raises ValueError.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Announcement:
     services: tuple[str, ...]
     since: str
     more: int = 0
+    owner: str | None = None
 
     def __post_init__(self) -> None:
         check_name("program", self.id, MAX_ID)
@@ -67,6 +69,8 @@ class Announcement:
         check_name("version", self.version, MAX_VERSION)
         for service in self.services:
             check_name("service", service, MAX_SERVICE)
+        if self.owner is not None:
+            check_name("owner", self.owner, MAX_INSTANCE)
         if self.admin is not None:
             object.__setattr__(self, "admin", admin_url(*_split_url(self.admin)))
         if not _MOMENT.fullmatch(self.since):
@@ -199,6 +203,8 @@ def encode_program(program: Announcement) -> bytes:
     value["services"] = list(program.services)
     if program.more:
         value["more"] = program.more
+    if program.owner is not None:
+        value["owner"] = program.owner
     return json.dumps(value).encode()
 
 
@@ -219,10 +225,11 @@ def decode_program(key: bytes, value: bytes, fleet: str = DEFAULT_FLEET) -> Anno
             id=name,
             host=_text(fields, "host"),
             version=_text(fields, "version"),
-            admin=None if fields.get("admin") is None else _text(fields, "admin"),
+            admin=_text_or_none(fields, "admin"),
             services=tuple(services),
             since=_text(fields, "since"),
             more=fields.get("more", 0),
+            owner=_text_or_none(fields, "owner"),
         )
     except ValueError as error:
         raise RecordError("malformed", str(error)) from error
@@ -277,3 +284,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise RecordError("malformed", f'"{name}" has to be a text')
     return value
+
+
+def _text_or_none(fields: dict[str, Any], name: str) -> str | None:
+    return None if fields.get(name) is None else _text(fields, name)

@@ -35,10 +35,11 @@ class LeaseKeeper:
     """An async context manager that has a lease granted and keeps it alive.
 
     `lease` is its id, 0 while there is none; `ttl` is what the server granted. `on_new_lease(id)` is called after every
-    grant. For status and metrics: `state`, `grants`, `last_error`.
+    grant. For status and metrics: `state`, `grants`, `last_error`. `quiet`: nothing depends on it that an operator
+    would act for, so that what becomes of it is for debugging.
     """
 
-    def __init__(self, etcd: Etcd, ttl: int) -> None:
+    def __init__(self, etcd: Etcd, ttl: int, *, quiet: bool = False) -> None:
         self.state = states.Lease.NONE
         self.lease = 0
         self.ttl = ttl
@@ -47,6 +48,7 @@ class LeaseKeeper:
         self.on_new_lease: Callable[[int], None] = lambda _: None
         self._etcd = etcd
         self._wanted_ttl = ttl
+        self._quiet = quiet
         self._renewed = time.monotonic()
         self._granted = asyncio.Event()
         self._saying = Saying(log)
@@ -55,7 +57,8 @@ class LeaseKeeper:
         self._calm()
 
     async def __aenter__(self) -> Self:
-        self._etcd.comfort.add(f"records last as long as their lease, {self.ttl} s, and come back with etcd")
+        if not self._quiet:
+            self._etcd.comfort.add(f"records last as long as their lease, {self.ttl} s, and come back with etcd")
         self._task = asyncio.create_task(self._run(), name="lease")
         return self
 
@@ -80,7 +83,8 @@ class LeaseKeeper:
             try:
                 await self._etcd.revoke(lease, REVOKE_SECONDS)
             except RegistryError as error:
-                log.warning("lease %x could not be revoked, it runs out by itself in %d s: %s", lease, self.ttl, error)
+                text = "lease %x could not be revoked, it runs out by itself in %d s: %s"
+                log.log(self._level(logging.WARNING), text, lease, self.ttl, error)
 
     async def held(self, within: float) -> int:
         """The lease's id, waiting for one if need be. Raises RegistryUnavailableError after `within` seconds."""
@@ -127,7 +131,7 @@ class LeaseKeeper:
         self._step(LeaseEvent.GRANTED)
         self._renewed = time.monotonic()
         self._calm()
-        self._saying.say("held", logging.INFO, "lease %x granted for %d s", self.lease, self.ttl)
+        self._say("held", logging.INFO, "lease %x granted for %d s", self.lease, self.ttl)
         self._granted.set()
         self.on_new_lease(self.lease)
 
@@ -156,11 +160,11 @@ class LeaseKeeper:
         self._step(LeaseEvent.RENEWED)
         self.last_error = None
         self._calm()
-        self._saying.say("held", logging.INFO, "lease %x is renewed again", self.lease)
+        self._say("held", logging.INFO, "lease %x is renewed again", self.lease)
 
     def _gone(self, why: str) -> None:
         if self.lease:
-            self._saying.say("gone", logging.WARNING, "lease %x is gone: %s", self.lease, why)
+            self._say("gone", logging.WARNING, "lease %x is gone: %s", self.lease, why)
             self.lease = 0
             self._step(LeaseEvent.GONE)
 
@@ -169,7 +173,13 @@ class LeaseKeeper:
         if self.state is states.Lease.HELD and time.monotonic() - self._renewed > self.ttl:
             self._step(LeaseEvent.SILENT)
         if self._etcd.connected:
-            self._saying.say(state, level, "lease %x: %s; trying again", self.lease, error)
+            self._say(state, level, "lease %x: %s; trying again", self.lease, error)
+
+    def _say(self, state: str, level: int, text: str, *arguments: object) -> None:
+        self._saying.say(state, self._level(level), text, *arguments)
+
+    def _level(self, level: int) -> int:
+        return logging.DEBUG if self._quiet else level
 
     def _step(self, event: LeaseEvent) -> None:
         self.state = states.step(states.LEASE, self.state, event)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,8 +42,9 @@ EVENTS_SINCE = {(3, 4): 36, (3, 5): 18}  # the patch from which no event is know
 class PrefixWatch:
     """An async context manager and an async iterator of messages, a Listed first.
 
-    Messages that nobody has fetched are merged. The iteration ends when the watch is closed. For status and metrics:
-    `state`, `revision`, `audits`, `drift_total`, `restarts`, `stale` (the contents are one member's, without a
+    Messages that nobody has fetched are merged. The iteration ends when the watch is closed. `settled` is set once the
+    contents are known, or that we may not know them: `on_denied` is called then, else it is said here. For status and
+    metrics: `state`, `revision`, `audits`, `drift_total`, `restarts`, `stale` (the contents are one member's, without a
     majority), `denied` (somebody has to act), `last_error` and `age()`.
     """
 
@@ -56,6 +57,7 @@ class PrefixWatch:
         probe: float = PROBE,
         patience: float = PATIENCE,
         pauses: tuple[float, float] = PAUSES,
+        on_denied: Callable[[], None] | None = None,
     ) -> None:
         self.state = states.Watch.LISTING
         self.drift_total = 0
@@ -64,6 +66,8 @@ class PrefixWatch:
         self.stale = False
         self.denied = False
         self.last_error: str | None = None
+        self.settled = asyncio.Event()
+        self._on_denied = on_denied
         self._etcd = etcd
         self._prefix = prefix.encode()
         self._relist, self._probe, self._patience = relist, probe, patience
@@ -259,13 +263,20 @@ class PrefixWatch:
     def _deliver(self, message: Message) -> None:
         self._pending.add(message)
         self._news.set()
+        self.settled.set()
 
     def _lost(self, event: WatchEvent, state: str, level: int, error: RegistryError) -> None:
         self._step(event)
         self.restarts += 1
         self.denied = isinstance(error, RegistryDeniedError)
         self.last_error = str(error)
-        if self._etcd.connected:  # else it is said there
+        if not self._etcd.connected:  # that is said there
+            return
+        if self.denied:
+            self.settled.set()
+        if self.denied and self._on_denied:
+            self._on_denied()
+        else:
             self._saying.say(state, level, "watch of %s: %s; what is known stands", self._prefix.decode(), error)
 
     def _step(self, event: WatchEvent) -> None:

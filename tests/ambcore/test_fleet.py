@@ -44,7 +44,12 @@ def read(program: Announcement) -> Announcement:
 
 @pytest.mark.parametrize(
     "program",
-    [PROXY, replace(PROXY, admin=None), replace(PROXY, services=(), more=3), replace(PROXY, kind=Kind.REGISTRAR)],
+    [
+        PROXY,
+        replace(PROXY, admin=None),
+        replace(PROXY, services=(), more=3),
+        replace(PROXY, kind=Kind.REGISTRAR, owner="core-01:4J2K"),
+    ],
 )
 def test_an_announcement_is_read_as_it_was_written(program: Announcement) -> None:
     assert read(program) == program
@@ -119,7 +124,7 @@ def test_what_is_no_announcement_is_refused_with_a_reason(key: bytes, value: byt
 
 
 @given(
-    name=st.sampled_from(["host", "version", "admin", "services", "since", "more"]),
+    name=st.sampled_from(["host", "version", "admin", "services", "since", "more", "owner"]),
     value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5),
 )
 def test_no_value_of_a_field_does_more_than_be_refused(name: str, value: object) -> None:
