@@ -1,7 +1,7 @@
 # The verbs of this repository; each is a short script or one command. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system setup clean
+.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system docs docs-serve setup clean
 # Targets share the engine and the environment: their steps run one after another.
 .NOTPARALLEL:
 
@@ -51,6 +51,14 @@ unit: setup ## the tests that need no engine and no second machine, in seconds
 
 system: setup images ## the tests against Docker, namespaces and two real hosts
 	@$(bin)/pytest -m "docker or system or netns or hosts"
+
+docs: setup ## write what is generated in docs/ and build the manual into build/site
+	@$(bin)/python scripts/options
+	@$(bin)/mkdocs build --quiet
+
+docs-serve: setup ## the manual at http://127.0.0.1:8000, anew after every change
+	@$(bin)/python scripts/options
+	@$(bin)/mkdocs serve --no-strict
 
 setup: ## install what this machine lacks, and .venv from the lock file
 	@scripts/setup test
