@@ -25,6 +25,8 @@ from ambnet.metrics import (
 from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.parts import Parts
 from dynproxy.plane import PlaneStats
+from dynproxy.planes import only_relay
+from dynproxy.series import Series
 from dynproxy.sources import Source
 
 NOBODY = ServiceStats()
@@ -47,6 +49,7 @@ CHECKS = Family("amb_health_checks_total", "Health checks by their result.", ("r
 # What carries bytes
 HEALTHY = Family("amb_plane_healthy", "1 while every process runs that carries bytes.")
 PLANE = Family("amb_plane_info", "Always 1; which plane takes a service's new connections.", ("service", "plane"))
+FALLBACK = Family("amb_relay_fallback", "1 while the relay serves whom the kernel should.", SERVICE)
 WORKERS = Family("amb_relay_workers", "Worker processes of the relay that serve.")
 RESTARTS = Family("amb_relay_worker_restarts_total", "Workers of the relay that had to be replaced.")
 PARKED = Family("amb_relay_parked_connections", "Clients that wait for an instance.", SERVICE)
@@ -72,17 +75,18 @@ LISTENERS = Family("amb_link_listeners", "Listeners open for links.")
 NOT_SERVED = Family("amb_links_refused", "Links that containers ask for and do not get.")
 
 OF_SERVICES = (VIEW_AGE, WATCH_UP, INSTANCES, EJECTED, DOWN, REFUSED, DRIFT, CHECKS)
-OF_RELAY = (HEALTHY, PLANE, WORKERS, RESTARTS, PARKED, EVENTS, OPEN, CONNECTIONS, FAILURES, BYTES)
+OF_RELAY = (HEALTHY, PLANE, FALLBACK, WORKERS, RESTARTS, PARKED, EVENTS, OPEN, CONNECTIONS, FAILURES, BYTES)
 OF_KERNEL = (KERNEL_CONNECTIONS, KERNEL_PACKETS, KERNEL_BYTES, TRANSACTIONS, REPAIRS, CUT, FLOW_ERRORS)
 OF_OTHERS = (ETCD_CONNECTED, DOCKER_CONNECTED, DOCKER_RECONNECTS, LISTENERS, NOT_SERVED)
 FAMILIES = (*EVERYWHERE, *OF_OTHERS, *OF_SERVICES, *OF_RELAY, *OF_KERNEL, *PROCESS)
 
 
 class Metrics(Collector):
-    """Reads the parts whenever it is asked; costs nothing in between."""
+    """Reads the parts whenever it is asked; costs nothing in between, and keeps but the sums of a large fleet."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._series = Series()
 
     def collect(self) -> Iterator[Metric]:
         """All of them, but for those of parts that this dynproxy does not have."""
@@ -127,6 +131,9 @@ class Metrics(Collector):
         serving = {service: stats.serves(service) for service in services}
         yield HEALTHY.one(stats.healthy)
         yield PLANE.of({(service, state.plane): 1 for service, state in serving.items()})
+        yield FALLBACK.of(
+            {(source.service,): self._falls_back(source, stats) for source in self._parts.following.sources}
+        )
         yield WORKERS.one(len(stats.processes))
         yield RESTARTS.one(stats.restarts)
         if stats.kernel is None:
@@ -138,6 +145,13 @@ class Metrics(Collector):
         yield REPAIRS.one(stats.kernel.repairs)
         yield CUT.one(stats.kernel.cut)
         yield FLOW_ERRORS.one(stats.kernel.flow_errors)
+
+    def _falls_back(self, source: Source, stats: PlaneStats) -> bool:
+        """Whether clients are relayed though the settings leave the choice, and there is somebody to send them to."""
+        if only_relay(self._parts.settings) or stats.serves(source.service).plane == "kernel":
+            return False
+        down = self._parts.health.unhealthy(source.service)
+        return any(item.takes_new and item.id not in down for item in source.served or ())
 
     def _of_clients(self, stats: PlaneStats) -> Iterator[Metric]:
         yield PARKED.of({(service,): traffic.parked for service, traffic in stats.services.items()})
@@ -163,14 +177,16 @@ class Metrics(Collector):
         )
 
     def _numbers(self, stats: PlaneStats) -> dict[tuple[str, str], InstanceStats]:
-        """The relay's numbers by service and instance, of those that are known now or still have connections."""
+        """The relay's numbers by service and instance, of those that are known now or have connections left."""
         known = {source.service: {item.id for item in source.served or ()} for source in self._parts.following.sources}
-        return {
-            (service, instance): item
-            for service, traffic in stats.services.items()
-            for instance, item in traffic.instances.items()
-            if item.connections or instance in known.get(service, ())
-        }
+        return self._series.take(
+            {
+                (service, instance): item
+                for service, traffic in stats.services.items()
+                for instance, item in traffic.instances.items()
+                if item.connections or instance in known.get(service, ())
+            }
+        )
 
 
 def _ejected(source: Source, stats: PlaneStats, down: frozenset[str]) -> int:

@@ -42,17 +42,24 @@ async def chosen_plane(
         yield await stack.enter_async_context(kernel_plane(settings, relay, nft, found, suspect, expected))
 
 
-async def _kernel(settings: Settings, nft: Nft) -> Probe:
-    """What the kernel can do for these settings."""
+def only_relay(settings: Settings) -> str:
+    """Why these settings leave nothing but the relay; empty where the kernel would be better."""
     if settings.plane == "relay":
-        return Probe((), "chosen by --plane relay")
+        return "chosen by --plane relay"
     if settings.links:
-        return Probe((), "with --links listeners come and go")
+        return "with --links listeners come and go"
     if settings.send_proxy or settings.accept_proxy:
         option = "--send-proxy" if settings.send_proxy else "--accept-proxy"
-        return Probe((), f"{option}: headers of the PROXY protocol stand among the bytes, which the relay carries")
+        return f"{option}: headers of the PROXY protocol stand among the bytes, which the relay carries"
     if settings.policy not in DRAWS:
-        return Probe((), f"{settings.policy} needs to count connections, which the relay does")
+        return f"{settings.policy} needs to count connections, which the relay does"
+    return ""
+
+
+async def _kernel(settings: Settings, nft: Nft) -> Probe:
+    """What the kernel can do for these settings."""
+    if why := only_relay(settings):
+        return Probe((), why)
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")
 
 

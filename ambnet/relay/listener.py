@@ -121,6 +121,7 @@ class Listener:
         relay = self.relay
         for _ in range(most):
             if relay.full:
+                self.route.counters["no_room"] += 1
                 relay.await_room()
                 return False
             try:
@@ -131,6 +132,7 @@ class Listener:
                 if error.errno in PASSING:
                     continue
                 if error.errno in SHORTAGE:
+                    self.route.counters["no_room"] += 1
                     relay.await_resources(error)
                 else:
                     relay.listener_broken(self, error)

@@ -9,6 +9,7 @@ from ambnet.relay.upstream import EJECT_AFTER, Endpoint, Key, Traffic, Upstream
 # What can happen to clients of a route, in words fit for a metric's label.
 COUNTERS = (
     "accepted",
+    "no_room",  # accepting paused as no more connections fit, or files or memory ran out: clients wait in the backlog
     "not_allowed",  # reset at once, by --allow
     "proxy_header_refused",  # wrong, late or cut short, where --accept-proxy asks for one
     "connected",
