@@ -89,6 +89,11 @@ class Registry:
         """Every confirmed record, by key."""
         return {self._key(item).decode(): item.wanted for item in self._records.values() if item.written}
 
+    @property
+    def superseded(self) -> frozenset[tuple[str, str]]:
+        """Service and instance of our records that another registrar of this host has taken over."""
+        return frozenset(name for name, record in self._records.items() if record.superseded)
+
     async def __aenter__(self) -> Self:
         self._keeper.on_new_lease = self._on_new_lease
         self._task = asyncio.create_task(self._run(), name="registry")

@@ -13,14 +13,15 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from ambcore.backoff import backoff
 from ambcore.containers import ContainerEvent, EngineInfo, Lost, Subscribed
 from ambcore.errors import DockerError, IllegalStepError, RegistryDeniedError, RegistryError
 from ambcore.model import Instance, IPAddress
-from ambcore.registration.extract import Reason, Refusal, Wish
+from ambcore.registration.essence import essence
+from ambcore.registration.extract import Host, Reason, Refusal, Wish
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.saying import Saying
@@ -46,6 +47,10 @@ class Records(Protocol):
     async def release(self, service: str, instance: str) -> None:
         """Delete a record of ours. Raises RegistryError."""
 
+    @property
+    def superseded(self) -> Collection[tuple[str, str]]:
+        """Service and instance of the records that another registrar of this host has taken over."""
+
 
 class Agent:
     """Runs by `run()`. `open_records` is called once, when the daemon told who it is: records bear an owner.
@@ -64,6 +69,7 @@ class Agent:
         resync: float = 30.0,
     ) -> None:
         self.view: View[Verdict] = View()
+        self.looked: Mapping[str, Any] | None = None  # what decides of the last inspection
         self.held: Instance | None = None  # as etcd confirmed it
         self.record: str | None = None
         self.counters: Counter[str] = Counter()
@@ -88,6 +94,16 @@ class Agent:
     def wanted(self) -> Instance | Refusal | None:
         """What the registry should hold now; None while the container was never seen."""
         return wanted(self.view, time.monotonic())
+
+    @property
+    def host(self) -> Host:
+        """What is known of this machine."""
+        return self._whereabouts.host
+
+    @property
+    def superseded(self) -> bool:
+        """Whether another registrar of this host has taken the record over."""
+        return self._records is not None and bool(self._records.superseded)
 
     @property
     def settled(self) -> bool:
@@ -141,6 +157,7 @@ class Agent:
             self._sight.say("clear", logging.INFO, "docker tells about %s again", self._wish.container)
             self.counters["inspections"] += 1
             self.seen.set()
+            self.looked = None if inspected is None else essence(inspected)
             self.view = see(self.view, inspected, self._wish, self._whereabouts.host)
             pending = isinstance(self.view.verdict, Refusal) and self.view.verdict.reason is Reason.PORT_PENDING
             port_looks = port_looks + 1 if pending else 0

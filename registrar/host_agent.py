@@ -21,7 +21,8 @@ from ambcore.containers import ContainerEvent, EngineInfo
 from ambcore.errors import DockerError, IllegalStepError, RegistryDeniedError, RegistryError
 from ambcore.model import Instance, IPAddress
 from ambcore.registration.conventions import Conventions, find
-from ambcore.registration.extract import Reason
+from ambcore.registration.essence import essence
+from ambcore.registration.extract import Host, Reason
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.inventory import Inventory
@@ -58,7 +59,8 @@ class Office:
 class HostAgent:
     """Runs by `run()`. `open_office` is called once, when the daemon told who it is.
 
-    `views` is what is known of each container by full id, `wanted` what follows, `held` what etcd confirmed, by key;
+    `views` is what is known of each container by full id, `looked` what decides of its last inspection, `wanted` what
+    follows, `held` what etcd confirmed, by key;
     `records` are the ids those stand under. `denied` says why etcd will not let us write.
     """
 
@@ -72,6 +74,7 @@ class HostAgent:
         resync: float = 30.0,
     ) -> None:
         self.views: dict[str, HostView] = {}
+        self.looked: dict[str, Mapping[str, Any]] = {}
         self.wanted = Wanted()
         self.held: dict[Key, Instance] = {}
         self.records: dict[Key, str] = {}
@@ -87,6 +90,21 @@ class HostAgent:
         self._port_looks: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._explained: dict[str, Reason] = {}
+
+    @property
+    def host(self) -> Host:
+        """What is known of this machine."""
+        return self._whereabouts.host
+
+    @property
+    def conventions(self) -> Conventions | None:
+        """What instances are called; None until the daemon told who it is."""
+        return None if self._office is None else self._office.conventions
+
+    @property
+    def superseded(self) -> Collection[Key]:
+        """The records that another registrar of this host has taken over."""
+        return () if self._office is None else self._office.records.superseded
 
     @property
     def settled(self) -> bool:
@@ -122,9 +140,11 @@ class HostAgent:
         """See `ambnet.inventory.Observer`."""
         if inspected is None:
             self.views.pop(container, None)
+            self.looked.pop(container, None)
             self._port_looks.pop(container, None)
         elif self._office is not None:  # else it is looked at again, after the list that is about to come
             found = find(inspected, self._office.conventions, self._whereabouts.host)
+            self.looked[container] = essence(inspected)
             self.views[container] = seen(self.views.get(container, View()), inspected, found)
             pending = any(refusal.reason is Reason.PORT_PENDING for refusal in found.refusals)
             self._port_looks[container] = self._port_looks[container] + 1 if pending else 0

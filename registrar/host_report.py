@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from ambcore.findings import Finding, Level
 from ambcore.registration.extract import SHORT_ID
+from registrar.explain import Kept, Known, explain_all
 from registrar.host_agent import HostAgent
 from registrar.host_plan import Key
 from registrar.means import Means
@@ -36,6 +39,22 @@ class HostReport(Report):
             ),
             "unseen": {container[:SHORT_ID]: why for container, why in agent.inventory.blind.items()},
         }
+
+    def explain(self, name: str) -> Sequence[Finding]:
+        """Of containers, services and instances."""
+        agent = self._all
+        if agent.conventions is None:
+            return (Finding(Level.UNKNOWN, "docker", f"{self._means.engine.url} has not answered yet"),)
+        kept: dict[str, list[Kept]] = {}
+        superseded = agent.superseded
+        for key, instance in agent.wanted.instances.items():
+            made = Kept(instance, agent.records.get(key) if key in agent.held else None, key in superseded)
+            kept.setdefault(instance.container or "", []).append(made)
+        known = (
+            Known(looked, tuple(kept.get(container, ())), agent.wanted.refusals.get(container, ()))
+            for container, looked in sorted(agent.looked.items(), key=lambda each: str(each[1].get("Name")))
+        )
+        return explain_all(name, known, agent.conventions, agent.host, self.keeping())
 
     def _name(self, container: str) -> str:
         view = self._all.views.get(container)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client.registry import Collector
 
+from ambcore.findings import Finding, Level
 from ambcore.model import Instance
+from ambcore.registration.explain import explain_wish
 from ambcore.registration.extract import Refusal, Wish
 from ambnet.http import Admin
 from ambnet.metrics import OfEveryProgram, registry
 from registrar.agent import Agent
+from registrar.explain import Keeping, Kept, called, is_of, record, since, upkeep
 from registrar.means import Agents, Means
 from registrar.metrics import ContainerMetrics
 
@@ -31,10 +35,14 @@ class Report(ABC):
     def about(self) -> dict[str, Any]:
         """What the status document says of containers."""
 
+    @abstractmethod
+    def explain(self, name: str) -> Sequence[Finding]:
+        """What was decided about a name; nothing where there is none of that name."""
+
     def admin(self) -> Admin:
-        """The admin server's four answers."""
+        """The admin server's answers."""
         common = OfEveryProgram("registrar", self._means.life, self.health, self.readiness)
-        return Admin(self.health, self.readiness, self.status, registry(common, self._metrics))
+        return Admin(self.health, self.readiness, self.status, registry(common, self._metrics), self.explain)
 
     def health(self) -> str | None:
         """None unless somebody must act; Docker or etcd being away is not a reason to restart us."""
@@ -67,6 +75,17 @@ class Report(ABC):
             "lease": {"id": f"{means.keeper.lease:x}", "state": means.keeper.state.value},
         }
 
+    def keeping(self) -> Keeping:
+        """How the records are kept now."""
+        etcd, keeper, engine = self._means.etcd, self._means.keeper, self._means.engine
+        return Keeping(
+            lease=f"{keeper.lease:x}" if keeper.lease else "",
+            state=keeper.state,
+            etcd="" if etcd.connected else etcd.last_error or "it has not answered yet",
+            docker="" if engine.connected else f"{engine.url} does not answer",
+            denied=self._agent.denied or "",
+        )
+
 
 class ContainerReport(Report):
     """Of the one container that registrar was given."""
@@ -90,6 +109,22 @@ class ContainerReport(Report):
             "wanted": _record(want, agent.record) if isinstance(want, Instance) else None,
             "held": _record(agent.held, agent.record),
         }
+
+    def explain(self, name: str) -> Sequence[Finding]:
+        """Of the container, its service or its record."""
+        agent, wish, keeping = self._one, self._wish, self.keeping()
+        want, identity = agent.wanted, str((agent.looked or {}).get("Id", ""))
+        of_it = isinstance(want, Instance) and is_of(want, agent.record, name)
+        if name != wish.service and not of_it and not called(identity, wish.container, name):
+            return ()
+        if not agent.seen.is_set():
+            return (Finding(Level.UNKNOWN, "docker", f"{self._means.engine.url} has not answered yet"),)
+        steps = explain_wish(agent.looked, wish, agent.host)
+        if isinstance(want, Instance):
+            steps = (*steps, record(Kept(want, agent.record if agent.held else None, agent.superseded), keeping))
+        elif isinstance(want, Refusal) and not any(step.level is Level.RED for step in steps):
+            steps = (*steps, since(want))
+        return (*upkeep(keeping), *steps)
 
 
 def _state(want: Instance | Refusal | None) -> str:

@@ -16,6 +16,7 @@ LAYERS = {"ambcore": 0, "ambnet": 1} | dict.fromkeys(PROGRAMS, 2)
 PURE = (
     "dynproxy/exposed.py",
     "registrar/compat.py",
+    "registrar/explain.py",
     "registrar/host_plan.py",
     "registrar/reconcile.py",
     "ambctl/names.py",

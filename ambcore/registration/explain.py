@@ -6,6 +6,7 @@ The decisions are those of `extract` and `find`; here is what a person needs to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ambcore.findings import Finding, Level
@@ -24,7 +25,7 @@ from ambcore.registration.extract import (
     parsed_bindings,
     unreachable,
 )
-from ambcore.registration.labels import misled, naming
+from ambcore.registration.labels import misled, naming, tries
 from ambcore.registration.metadata import metadata
 from ambcore.registration.ports import Port
 
@@ -71,7 +72,11 @@ def explain_container(
         steps += misled(inspected, tuple(decided), asked, registered=registered)
     for port, verdicts in decided.items():
         steps += _of_port(inspected, port, verdicts, conventions, host, registered=registered)
-    return tuple(steps)
+    made = {port: each for port, verdicts in decided.items() for each in verdicts if isinstance(each, Instance)}
+    if asked in {each.service for each in made.values()}:  # what is wrong with other ports is not what was asked
+        return tuple(replace(step, level=Level.AMBER) if step.level is Level.RED else step for step in steps)
+    missed = (port for port in made if asked and tries(inspected, port, asked))
+    return (*steps, *(_called_otherwise(inspected, port, asked, made[port]) for port in missed))
 
 
 def _up_to_red(steps: Iterable[Finding]) -> Iterator[Finding]:
@@ -152,6 +157,16 @@ def _of_port(
             yield _refused(refusal, name, naming(inspected, port))
         else:
             yield _refused(refusal, name)
+
+
+def _called_otherwise(inspected: Mapping[str, Any], port: Port, asked: str, made: Instance) -> Finding:
+    """A port that was to be of the service that is asked for, and is of another."""
+    more = ""
+    if made.service == f"{asked}-{port.number}":
+        more = "; the port is added to the name as more than one of the container's is registered"
+    text = f"port {port} of {name_of(inspected)} is {made.service}, not {asked}: {naming(inspected, port)}{more}"
+    do = f"ask for {made.service}, or name the port by a label SERVICE_{port.number}_NAME={asked}"
+    return Finding(Level.RED, "service", text, do)
 
 
 # What both share

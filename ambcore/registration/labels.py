@@ -13,19 +13,30 @@ from ambcore.registration.extract import name_of
 from ambcore.registration.metadata import MEANINGS, PREFIX
 from ambcore.registration.ports import Port
 
+NO_NAMES = ("TAGS", "ID", "IGNORE")  # what these say is no service's name
 ALIKE = 0.8  # of 1: SERVICE_NMAE, not SERVICE_TAGS
 
 
 def naming(inspected: Mapping[str, Any], port: Port) -> str:
     """`label SERVICE_80_NAME; variable SERVICE_NAME=other lost`, or that the image named it."""
-    ranked = sorted(enumerate(said(inspected)), key=lambda each: (_rank(each[1][1], port), each[0]))
-    names = [(kind, name, value) for _, (kind, name, value) in ranked if _rank(name, port) and value]
+    names = _names(inspected, port)
     if not names:
         image = image_name(str((inspected.get("Config") or {}).get("Image") or ""))
         return f"the name of its image, {image}, as there is no SERVICE_NAME" if image else "it has no SERVICE_NAME"
     *lost, (kind, name, value) = names
     losers = ", ".join(f"{kind} {name}={value}" for kind, name, value in reversed(lost))
     return f"{kind} {name}={value}" + (f"; {losers} lost against it" if losers else "")
+
+
+def tries(inspected: Mapping[str, Any], port: Port, service: str) -> bool:
+    """Whether one of those that could name a port says this name, be it that another beats it."""
+    return any(value == service for _, _, value in _names(inspected, port))
+
+
+def _names(inspected: Mapping[str, Any], port: Port) -> list[tuple[str, str, str]]:
+    """(kind, name, value) of all that name a port's service; the last one counts."""
+    found = [each for each in said(inspected) if each[2] and _rank(each[1], port)]
+    return sorted(found, key=lambda each: _rank(each[1], port))
 
 
 def _rank(name: str, port: Port) -> int:
@@ -41,7 +52,7 @@ def misled(inspected: Mapping[str, Any], ports: Sequence[Port], asked: str, *, r
     """
     findings = []
     for kind, name, value in said(inspected):
-        if (why := _why_in_vain(name, ports)) is not None:
+        if (why := _why_in_vain(name, ports, missed=value == asked)) is not None:
             red = value == asked or not registered
             text = f"{kind} {name}={value} of {name_of(inspected)} does not count: {why[0]}"
             findings.append(Finding(Level.RED if red else Level.AMBER, "label", text, why[1]))
@@ -50,13 +61,15 @@ def misled(inspected: Mapping[str, Any], ports: Sequence[Port], asked: str, *, r
 
 def mentions(inspected: Mapping[str, Any], service: str) -> bool:
     """Whether a container says this name where it could mean a service, be it in vain."""
-    return any(value == service for _, _, value in said(inspected))
+    return any(value == service and not name.upper().endswith(NO_NAMES) for _, name, value in said(inspected))
 
 
-def _why_in_vain(name: str, ports: Sequence[Port]) -> tuple[str, str] | None:
-    """Why a label or variable has no effect and what to do, or None if it has one."""
+def _why_in_vain(name: str, ports: Sequence[Port], *, missed: bool) -> tuple[str, str] | None:
+    """Why a label or variable has no effect and what to do, or None if it has one. `missed`: it names what somebody
+    looks for, and was surely meant to.
+    """
     if not name.startswith(PREFIX):
-        right = _nearest(name)
+        right = _nearest(name) or (f"{PREFIX}NAME" if missed else None)
         return None if right is None else (f"it would have to be called {right}", f"call it {right}")
     number, underscore, rest = name.removeprefix(PREFIX).partition("_")
     if number.isdecimal() and underscore:
