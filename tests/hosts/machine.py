@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "etcd-ambassadors/test-host"
 
 # `--privileged` says the same but is refused where CAP_SYS_RESOURCE is missing, which nothing here needs.
-_BOOT = (
+BOOT = (
     *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("--security-opt", "systempaths=unconfined", "--cgroupns", "host"),
@@ -107,7 +107,7 @@ def machines(*names: str) -> Iterator[list[Machine]]:
     try:
         for name in names:
             flags = ("--detach", "--name", f"amb-{name}-{run}", "--hostname", name, "--network", network)
-            containers.append(docker("run", *flags, *_BOOT, IMAGE))
+            containers.append(docker("run", *flags, *BOOT, IMAGE))
         booted = [Machine(name, container) for name, container in zip(names, containers, strict=True)]
         for machine in booted:
             eventually(lambda: _is_up(machine), 60, f"{machine.name} boots")  # noqa: B023 - looked at here only
