@@ -77,6 +77,7 @@ class Endpoint:
         self.watch: Any = services.WatchStub(self._channel)
         self.auth: Any = services.AuthStub(self._channel)
         self.maintenance: Any = services.MaintenanceStub(self._channel)
+        self.cluster: Any = services.ClusterStub(self._channel)
 
     async def close(self, grace: float = 0.0) -> None:
         """Let calls finish for `grace` seconds, then break them off."""

@@ -1,0 +1,1 @@
+"""`ambctl doctor`: check the whole chain from the machine it runs on."""

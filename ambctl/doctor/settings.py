@@ -1,0 +1,44 @@
+"""The options of `ambctl doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ambcore.model import parse_port
+from ambctl.common import Common
+from ambctl.doctor.names import CHECKS
+from ambnet.docker_options import DEFAULT_URL, parse_docker_url
+from ambnet.fleet import FleetOptions
+from ambnet.options import choice, option, repeated, switch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doctor(Common, FleetOptions):
+    """Check the whole chain from this machine: etcd, certificates, Docker, the kernel, every program, every record."""
+
+    EXAMPLES = (
+        "ambctl doctor",
+        "ambctl doctor --port 6379   # would dynproxy get this port here?",
+        "ambctl doctor --only etcd --only access --write-probe",
+    )
+
+    only: tuple[str, ...] = repeated(
+        "--only",
+        help=f"make this check alone; several times: {', '.join(CHECKS)}",
+        parse=choice(*CHECKS),
+        metavar="CHECK",
+    )
+    ports: tuple[int, ...] = repeated(
+        "--port", help="a port that shall be listened on here; several times", parse=parse_port, metavar="PORT"
+    )
+    write_probe: bool = switch(
+        "--write-probe", help="also write a key below the prefix, for a moment, to see whether that is allowed"
+    )
+    docker: str = option(
+        "--docker",
+        default=DEFAULT_URL,
+        help="the Docker daemon of this machine",
+        parse=parse_docker_url,
+        env=["DOCKER_HOST"],
+        metavar="URL",
+    )
