@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = ("registrar", "dynproxy", "simple_amb", "ambctl")
 LAYERS = {"ambcore": 0, "ambnet": 1} | dict.fromkeys(PROGRAMS, 2)
 PURE = (
+    "dynproxy/explain.py",
     "dynproxy/exposed.py",
     "registrar/compat.py",
     "registrar/explain.py",
