@@ -16,6 +16,8 @@ from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.metrics import Metrics
 from dynproxy.parts import Parts
 from dynproxy.plane import PlaneStats
+from dynproxy.planes import only_relay
+from dynproxy.room import room
 from dynproxy.sources import EtcdSource, Source
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class Report:
             "plane": {
                 "name": stats.plane,
                 "why": stats.why,
+                "only_relay": only_relay(self._settings) or None,
+                "room": dataclasses.asdict(room(self._settings, stats)),
                 "processes": list(stats.processes),
                 "kernel": None if stats.kernel is None else dataclasses.asdict(stats.kernel),
             },
