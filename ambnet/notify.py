@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
-def notify(*fields: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send fields such as `READY=1`, `STATUS=…`; returns whether systemd was told."""
+def notify(*fields: str, descriptors: Sequence[int] = (), environ: Mapping[str, str] = os.environ) -> bool:
+    """Send fields such as `READY=1`, `STATUS=…`, with open files for `FDSTORE=1`; returns whether systemd was told."""
     path = environ.get("NOTIFY_SOCKET", "")
     if not path:
         return False
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as channel:
         try:
-            channel.sendto("\n".join(fields).encode(), address)
+            channel.connect(address)
+            socket.send_fds(channel, ["\n".join(fields).encode()], list(descriptors))
         except OSError:  # the manager is gone or its queue is full; it will ask again by its watchdog
             return False
     return True

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ambcore.errors import ConfigError
 from ambcore.model import Protocol, join_host_port
+from ambnet.relay.inherited import forget
 from ambnet.relay.protocol import udp_route
 from ambnet.relay.sockets import open_datagrams, open_listeners
 from dynproxy.config import Front
@@ -44,8 +45,17 @@ class Listening:
 
     def close(self) -> None:
         """Close all of them. Closing twice is fine."""
-        for sock in (*self.streams, *(sock for sockets in self.datagrams for sock in sockets)):
+        for sock in self._sockets:
             sock.close()
+
+    def give_up(self) -> None:
+        """Close them for good: whoever comes after us need not have them either."""
+        forget(self._sockets)
+        self.close()
+
+    @property
+    def _sockets(self) -> list[socket.socket]:
+        return [*self.streams, *(sock for sockets in self.datagrams for sock in sockets)]
 
 
 def listen(front: Front, host: str | None, workers: int) -> Listening:

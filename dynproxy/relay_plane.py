@@ -80,7 +80,7 @@ class RelayPlane:
         if listening is None or self._draining:  # then all are closed already
             return
         places = list(listening.places())
-        listening.close()
+        listening.give_up()
         listened = self._routes(front.service)
         for route, _ in places:
             if route not in listened:  # else the next worker would hear of instances of a route that it does not have

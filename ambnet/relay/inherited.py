@@ -1,7 +1,8 @@
-"""Sockets that were open before us: the service manager's, by socket activation (man 3 sd_listen_fds).
+"""Sockets that are open longer than we are: the service manager's, by socket activation (man 3 sd_listen_fds), and our
+own, which it keeps for our next life where its unit says `FileDescriptorStoreMax=` (man 3 sd_pid_notify_with_fds).
 
-It listens before we do and while we restart, so a client waits in the kernel's queue where it would be refused. What it
-handed over is taken by address; whoever opens a port asks here first.
+It has them while we restart, so a client waits in the kernel's queue where it would be refused. What it handed over is
+taken by address; whoever opens a port asks here first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
+
+from ambnet.notify import notify
 
 log = logging.getLogger("listen")
 
@@ -27,8 +30,7 @@ class Inherited:
     def take(self, kind: int, host: str | None, port: int) -> list[socket.socket]:
         """Those of a kind (`SOCK_STREAM`, `SOCK_DGRAM`) at an IP address, with None at all addresses; often none.
 
-        They are the caller's from now on. There is one for all of both families, unless the manager was told to keep
-        the families apart.
+        They are the caller's from now on. There may be several: one a family, or one a process that shares the port.
         """
         places = {(each, port) for each in ALL.get(host, (host,))}
         taken = [sock for sock in self._sockets if sock.type == kind and _place(sock) in places]
@@ -38,9 +40,30 @@ class Inherited:
     def leave(self) -> None:
         """Close, and name, those that nothing asked for: clients would wait there for ever."""
         for sock in self._sockets:
-            log.warning("the service manager listens on %s port %d, and nothing here serves that", *_place(sock))
+            log.warning("we were handed a socket at %s port %d, and nothing here serves that", *_place(sock))
+            forget([sock])
             sock.close()
         self._sockets = []
+
+
+def keep(sockets: list[socket.socket]) -> list[socket.socket]:
+    """Have the service manager keep these, all there are at their places, for the next process; returns them."""
+    forget(sockets)
+    for sock in sockets:
+        notify("FDSTORE=1", f"FDNAME={_name(sock)}", descriptors=[sock.fileno()])
+    return sockets
+
+
+def forget(sockets: Iterable[socket.socket]) -> None:
+    """Have it keep what is open at their places no longer."""
+    for name in {_name(sock) for sock in sockets}:
+        notify("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+
+def _name(sock: socket.socket) -> str:
+    """What the manager calls what it keeps: printable, and no colon."""
+    host, port = _place(sock)
+    return f"{'tcp' if sock.type == socket.SOCK_STREAM else 'udp'} {host.replace(':', '.')} {port}"
 
 
 def _place(sock: socket.socket) -> tuple[str, int]:

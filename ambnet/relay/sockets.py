@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Final
 
-from ambnet.relay.inherited import inherited
+from ambnet.relay.inherited import inherited, keep
 
 BACKLOG = 4096  # the kernel's own limit (somaxconn) since 5.4: a burst of that many clients waits instead of failing
 # Milliseconds that sent bytes may stay unacknowledged, or a reader's window closed, before a connection counts as dead.
@@ -53,13 +54,13 @@ def open_listeners(host: str | None, port: int, *, early: bool = False) -> list[
     connected yet. Port 0 takes a free one. Raises OSError.
     """
     if handed := inherited().take(socket.SOCK_STREAM, host, port):
-        return [_listening_again(sock) for sock in handed]
+        return keep([_listening_again(sock) for sock in handed])
     if host is not None:
-        return [_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, early)]
+        return keep([_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, early)])
     try:
-        return [_listening(socket.AF_INET6, "::", port)]
+        return keep([_listening(socket.AF_INET6, "::", port)])
     except OSError:
-        return [_listening(socket.AF_INET, "0.0.0.0", port)]  # noqa: S104 - the contract: on all addresses
+        return keep([_listening(socket.AF_INET, "0.0.0.0", port)])  # noqa: S104 - the contract: on all addresses
 
 
 def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool = False) -> list[socket.socket]:
@@ -68,28 +69,38 @@ def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool
     The kernel gives each of them a part of the clients, by their address and port. Raises OSError.
     """
     if handed := inherited().take(socket.SOCK_DGRAM, host, port):
-        return _shared_out(handed[0], sharers)
+        return keep(_shared_out(handed, sharers))
     if host is not None:
-        return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early)
+        return keep(_bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early))
     try:
-        return _bound(socket.AF_INET6, "::", port, sharers)
+        return keep(_bound(socket.AF_INET6, "::", port, sharers))
     except OSError:
-        return _bound(socket.AF_INET, "0.0.0.0", port, sharers)  # noqa: S104 - the contract: on all addresses
+        return keep(_bound(socket.AF_INET, "0.0.0.0", port, sharers))  # noqa: S104 - the contract: on all addresses
 
 
-def _shared_out(handed: socket.socket, sharers: int) -> list[socket.socket]:
-    """The service manager's socket, and as many of our own beside it as it takes to have one for each process."""
-    host, port = handed.getsockname()[:2]
-    if host in ("::", "0.0.0.0"):  # noqa: S104 - not bound here
-        _tell_address(handed)
-    _widen(handed)
-    return _bound(handed.family, host, port, sharers, first=handed)
+def _shared_out(handed: list[socket.socket], sharers: int) -> list[socket.socket]:
+    """One socket for each process: of those that we were handed, and as many more beside them as it takes."""
+    for sock in handed[sharers:]:  # it would get a part of the clients
+        sock.close()
+    first, *_ = handed = handed[:sharers]
+    host, port = first.getsockname()[:2]
+    for sock in handed:
+        if host in ("::", "0.0.0.0"):  # noqa: S104 - not bound here
+            _tell_address(sock)
+        _widen(sock)
+    return _bound(first.family, host, port, sharers, beside=handed)
 
 
 def _bound(
-    family: int, host: str, port: int, sharers: int, early: bool = False, *, first: socket.socket | None = None
+    family: int,
+    host: str,
+    port: int,
+    sharers: int,
+    early: bool = False,
+    *,
+    beside: Iterable[socket.socket] = (),
 ) -> list[socket.socket]:
-    made = [] if first is None else [first]
+    made = list(beside)
     try:
         while len(made) < sharers:
             sock = socket.socket(family, DATAGRAM)

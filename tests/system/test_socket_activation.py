@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.named_server import NamedServer
+from tests.support.ports import free_port
 from tests.support.programs import Program
 
 pytestmark = pytest.mark.system
@@ -85,6 +87,30 @@ def test_datagrams_wait_as_well() -> None:
             server.sendto(b"answer", session)
             client.settimeout(20)
             assert client.recv(100) == b"answer"
+
+
+def test_the_service_manager_is_given_what_we_listen_on_to_keep(server: NamedServer, tmp_path: Path) -> None:
+    """By sd_notify's FDSTORE: what it keeps goes on listening when we have ended."""
+    at = str(tmp_path / "notify")
+    port = free_port()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(at)
+        manager.settimeout(20)
+        arguments = "--listen", f"127.0.0.1:{port}", f"127.0.0.1:{server.port}"
+        with Program("simple_amb", *arguments, env={"NOTIFY_SOCKET": at}) as program:
+            told, kept = socket.recv_fds(manager, 1000, 1)[:2]
+            while not kept:
+                told, kept = socket.recv_fds(manager, 1000, 1)[:2]
+            program.wait_for("forwarding")
+            program.stop()
+        assert told == b"FDSTORE=1\nFDNAME=tcp 127.0.0.1 %d" % port
+        with (
+            socket.socket(fileno=kept[0]) as sock,
+            waiting(sock) as client,
+            Program("simple_amb", *arguments, handed=[sock]),
+        ):
+            assert client.recv(100) == b"there\n"
+            client.close()
 
 
 def test_a_socket_that_nobody_serves_is_named_and_closed(server: NamedServer) -> None:
