@@ -1,7 +1,7 @@
 """docs/start.md on an empty machine, from the installation of Docker on, by the clock: python -m tests.docs.fresh
 
 The machine is a container of this one's engine that holds Debian's minimal system and a copy of what is committed here.
-It takes some minutes, most of them for downloads, and so it is no test; tests/docs/test_start.py runs the page's commands but
+It takes some minutes, most of them for downloads, and so it is no test; tests/docs/test_start.py runs all commands but
 those that build the images.
 """
 
