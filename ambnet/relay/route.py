@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from ambnet.relay.upstream import EJECT_AFTER, Endpoint, Key, Traffic, Upstream
 
-# What can happen to clients of a route, in words fit for a metric's label.
-COUNTERS = (
-    "accepted",
-    "no_room",  # accepting paused as no more connections fit, or files or memory ran out: clients wait in the backlog
-    "not_allowed",  # reset at once, by --allow
-    "proxy_header_refused",  # wrong, late or cut short, where --accept-proxy asks for one
-    "connected",
-    "parked",  # had to wait because no instance was known or took new connections
-    "park_expired",
-    "park_refused",  # closed at once, as many waited already
-    "unanswered",  # every instance was asked in vain
-    "client_gone",  # left before an instance answered
-    "local_errors",  # a connect failed for a reason of this machine: no port, no file, no memory
-    "reset",
-    "idle_closed",
-    "half_open_closed",
-    "removed_closed",  # by --on-removal
-    "drain_closed",  # still there when a drain's time was up
-)
+# What can happen to clients of a route, in words fit for a metric's label, and for people.
+COUNTERS: Final[Mapping[str, str]] = {
+    "accepted": "clients taken on",
+    "no_room": "accepting paused, as no more connections fit or files or memory ran out; clients wait in the backlog",
+    "not_allowed": "clients reset at once, by --allow",
+    "proxy_header_refused": "headers wrong, late or cut short, where --accept-proxy asks for one",
+    "connected": "clients for whom an instance answered",
+    "parked": "clients that had to wait, as no instance was known or took new connections",
+    "park_expired": "clients that waited in vain until their time was up",
+    "park_refused": "clients closed at once, as many waited already",
+    "unanswered": "clients for whom every instance was asked in vain",
+    "client_gone": "clients that left before an instance answered",
+    "local_errors": "connects that failed for a reason of this machine: no port, no file, no memory",
+    "reset": "connections ended by a reset, whoever began it",
+    "idle_closed": "connections ended by --idle-timeout",
+    "half_open_closed": "connections ended as one side had ended and the other said nothing for long",
+    "removed_closed": "connections ended by --on-removal",
+    "drain_closed": "connections still there when a drain's time was up",
+}
 
 # Decides whom to ask: gets the client's address without its port and the open connections of an instance by its id,
 # gives every upstream once, best first.

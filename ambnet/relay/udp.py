@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ambcore.model import Protocol
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("relay")
 
-# What can happen to datagrams, in words fit for a metric's label.
-COUNTERS: Final = (
-    "udp_sessions",  # begun
-    "udp_expired",  # ended by silence
-    "udp_evicted",  # ended for a newcomer, or for TCP
-    "udp_moved",  # went on to another instance, as theirs could not be reached
-    "udp_refused",  # times that an instance could not be reached
-    "udp_unanswered",  # datagrams that no instance could be reached for
-    "udp_no_instance",  # datagrams dropped as there was no instance
-    "udp_denied",  # datagrams dropped by --allow
-    "udp_no_room",  # datagrams dropped as no client more fits
-    "udp_errors",  # datagrams lost for a reason of this machine: no buffer, no file, too long for a link
-)
+# What can happen to datagrams, in words fit for a metric's label, and for people.
+COUNTERS: Final[Mapping[str, str]] = {
+    "udp_sessions": "UDP clients taken on",
+    "udp_expired": "UDP clients forgotten, as they were silent",
+    "udp_evicted": "UDP clients forgotten for a newcomer, or for TCP",
+    "udp_moved": "UDP clients that went on to another instance, as theirs could not be reached",
+    "udp_refused": "times that an instance could not be reached",
+    "udp_unanswered": "datagrams that no instance could be reached for",
+    "udp_no_instance": "datagrams dropped as there was no instance",
+    "udp_denied": "datagrams dropped by --allow",
+    "udp_no_room": "datagrams dropped as no client more fits",
+    "udp_errors": "datagrams lost for a reason of this machine: no buffer, no file, too long for a link",
+}
 
 SWEEP_MOST, SWEEP_LEAST = 1.0, 0.05  # seconds between two looks at silent clients, a tenth of the shortest patience
 QUIET: Final = 1.0  # seconds without a datagram after which a drain waits for no more
