@@ -12,7 +12,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ambcore.errors import LeaseLostError, RegistryDeniedError, RegistryError
@@ -34,6 +34,7 @@ LOOK = 2.0  # seconds between looks whether it is still true: what comes and goe
 LEASE_WAIT = 60.0  # seconds of one wait for a lease; there is always a next one
 AGAIN = 60.0  # seconds before somebody is asked again who denied it
 GOODBYE = 1.0  # seconds for taking it back
+NOT_ANNOUNCED: Mapping[str, str | None] = {"announced": None, "announce_error": None}  # in a status document
 
 
 def parse_announce(text: str) -> str:
@@ -89,8 +90,8 @@ def _is_wildcard(host: str) -> bool:
 class Announcer:
     """Announces this process as long as `run` does; `keeper` has to be entered.
 
-    `services` tells what it serves or registers now, `owner` whose records those are, if it is a registrar. For status:
-    `key`, None while nothing is announced, and `last_error`.
+    `admin` tells its URL for others, `services` what it serves or registers now. `owner` is set by a registrar that knows
+    whose records it keeps. For status: `key`, None while nothing is announced, and `last_error`.
     """
 
     def __init__(  # noqa: PLR0917 - what it asks, in the order in which it asks them
@@ -101,13 +102,13 @@ class Announcer:
         fleet: str,
         admin: Callable[[], Awaitable[str | None]],
         services: Callable[[], Iterable[str]],
-        owner: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self.owner: str | None = None
         self.key: str | None = None
         self.last_error: str | None = None
         self._etcd, self._keeper = etcd, keeper
         self._fleet = fleet
-        self._admin, self._services, self._owner = admin, services, owner
+        self._admin, self._services = admin, services
         host = host_name()
         self._program = Announcement(
             kind=kind,
@@ -140,12 +141,14 @@ class Announcer:
                 await asyncio.sleep(AGAIN)
             except RegistryError as error:
                 self.last_error = str(error)
+            except Exception as error:  # noqa: BLE001 - a defect of ours is said, and is no reason to end the program
+                self._saying.say("defect", logging.CRITICAL, "unforeseen, while announcing this program: %r", error)
             await asyncio.sleep(LOOK)
 
     async def _write(self, lease: int) -> None:
         """Have etcd hold what is true now. Raises RegistryError."""
         services, more = named(self._services())
-        self._program = replace(self._program, services=services, more=more, owner=self._owner())
+        self._program = replace(self._program, services=services, more=more, owner=self.owner)
         value = encode_program(self._program)
         if self._written == (value, lease):
             return
@@ -153,6 +156,10 @@ class Announcer:
         self._written = value, lease
         self.key, self.last_error = self._key, None
         self._saying.say("announced", logging.INFO, "announced as %s", self._key)
+
+    def status(self) -> dict[str, str | None]:
+        """For the status document."""
+        return {"announced": self.key, "announce_error": self.last_error}
 
     async def withdraw(self) -> None:
         """Take it back, if etcd answers; else the lease does."""

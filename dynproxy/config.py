@@ -11,6 +11,7 @@ from ambcore.admission import IPNetwork, parse_networks
 from ambcore.errors import ConfigError
 from ambcore.model import MAX_SERVICE, Protocol, check_name, parse_ip, parse_port
 from ambcore.picker import POLICIES
+from ambnet.announce import AnnounceOptions
 from ambnet.docker_options import DockerOptions
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
@@ -108,7 +109,7 @@ def _front(service: str, port: str) -> Front:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, LogOptions):
+class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, AnnounceOptions, LogOptions):
     """Everything an operator can choose; durations in seconds."""
 
     services: tuple[str, ...] = positionals(

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -272,7 +272,7 @@ class ContainerSource:
             self._latest = instances
             self._news.set()
 
-    async def snapshots(self) -> AsyncIterator[tuple[Instance, ...]]:
+    async def snapshots(self) -> AsyncGenerator[tuple[Instance, ...], None]:
         """Its instances, first and after every change. A container's next life comes after a moment of none, however
         fast it came: nothing that was found out about the life before is true of it.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from ambcore.model import Instance
 from dynproxy.health import HealthChecks
@@ -27,10 +28,11 @@ class Follower:
 
     async def follow_records(self) -> None:
         """Endless: every snapshot."""
-        async for instances in self.source.snapshots():
-            self._instances = instances
-            self._health.watch(self.source.service, instances, trusted=self.source.trusted)
-            await self._apply()
+        async with contextlib.aclosing(self.source.snapshots()) as snapshots:
+            async for instances in snapshots:
+                self._instances = instances
+                self._health.watch(self.source.service, instances, trusted=self.source.trusted)
+                await self._apply()
 
     async def follow_health(self) -> None:
         """Endless: every finding, once the instances are known."""

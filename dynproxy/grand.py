@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ambcore.admission import IPNetwork
 from ambcore.errors import ConfigError
+from ambcore.fleet import DEFAULT_FLEET
 from ambcore.schema import DEFAULT_PREFIX
 from ambnet.docker_options import DEFAULT_URL, Tls
 from ambnet.log import LEVELS
@@ -61,6 +62,8 @@ class GrandSettings(Settings):
     etcd_user: str | None = None
     etcd_password_file: str | None = None
     prefix: str = DEFAULT_PREFIX
+    fleet_prefix: str = DEFAULT_FLEET
+    announce: str = "no"
     relist: float = 300.0
     instances_in: tuple[IPNetwork, ...] = ()
     containers: tuple[str, ...] = repeated(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ambnet.announce import Announcer
 from ambnet.daemon import Life
 from ambnet.etcd import Etcd
+from ambnet.fleet import DrainWatch
 from dynproxy.config import Settings
 from dynproxy.following import Following
 from dynproxy.health import HealthChecks
@@ -29,3 +31,5 @@ class Parts:
     plane: DataPlane
     health: HealthChecks
     life: Life
+    drains: DrainWatch | None = None
+    announcer: Announcer | None = None

@@ -6,18 +6,25 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ambcore.admission import Admission
+from ambcore.fleet import Kind
 from ambcore.model import Address, IPAddress, parse_ip
 from ambcore.proxy_protocol import local
 from ambcore.table import Reader
 from ambnet.addresses import interface_address, local_addresses
+from ambnet.announce import TTL as ANNOUNCED
+from ambnet.announce import Announcer, admin_for_others, announced
 from ambnet.daemon import Life, background
 from ambnet.etcd import Etcd
+from ambnet.fleet import DrainWatch
 from ambnet.http import serve_admin
+from ambnet.lease import LeaseKeeper
 from ambnet.relay.inherited import inherited
+from ambnet.route import route_to
 from ambnet.tcpcheck import knock
 from dynproxy.config import Settings
 from dynproxy.following import Following, following
@@ -54,9 +61,12 @@ async def proxy(settings: Settings, life: Life) -> int:
         expected = containers.fronts if containers else ()
         plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts))
-        links = await follow_services(settings, etcd, followed, stack) if etcd else None
-        report = Report(Parts(settings, etcd, containers, links, followed, plane, health, life))
+        drains = await known_drains(settings, etcd, stack) if etcd else None
+        links = await follow_services(settings, etcd, drains, followed, stack) if etcd and drains else None
+        announcer = await announcer_of(settings, etcd, followed, stack) if etcd else None
+        report = Report(Parts(settings, etcd, containers, links, followed, plane, health, life, drains, announcer))
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
+        await stack.enter_async_context(announced(announcer))
         await stack.enter_async_context(background(health.run))
         if containers:
             await stack.enter_async_context(background(partial(containers.serve, followed)))
@@ -92,15 +102,36 @@ async def known_containers(settings: Settings, life: Life, stack: contextlib.Asy
     return containers
 
 
-async def follow_services(
+async def known_drains(settings: Settings, etcd: Etcd, stack: contextlib.AsyncExitStack) -> DrainWatch:
+    """What operators drained, followed as long as `stack`."""
+    return await stack.enter_async_context(DrainWatch(etcd, settings.fleet_prefix, relist=settings.relist))
+
+
+async def announcer_of(
     settings: Settings, etcd: Etcd, followed: Following, stack: contextlib.AsyncExitStack
+) -> Announcer | None:
+    """Who tells the fleet of this dynproxy, with a lease as long as `stack`; None if nobody shall."""
+    if settings.announce == "no":
+        return None
+
+    def services() -> Iterator[str]:
+        return (source.service for source in followed.sources if isinstance(source, EtcdSource))
+
+    route = route_to(settings.etcd_config().endpoints)
+    admin = partial(admin_for_others, settings, settings.admin, route)
+    keeper = await stack.enter_async_context(LeaseKeeper(etcd, ANNOUNCED, quiet=True))
+    return Announcer(Kind.DYNPROXY, etcd, keeper, settings.fleet_prefix, admin, services)
+
+
+async def follow_services(
+    settings: Settings, etcd: Etcd, drains: DrainWatch, followed: Following, stack: contextlib.AsyncExitStack
 ) -> Links | None:
     """Follow every service of the command line in etcd; and, as long as `stack`, those that consumers ask for."""
     own = set(own_listeners(settings))
     reader = Reader(settings.prefix, Admission(settings.instances_in, own, docker_bridge()))
 
     def source(service: str) -> EtcdSource:
-        return EtcdSource(etcd, service, reader, relist=settings.relist)
+        return EtcdSource(etcd, service, reader, drains, relist=settings.relist)
 
     for name in sorted({front.service for front in settings.fronts}):
         followed.follow(source(name))

@@ -7,12 +7,16 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ambcore.fleet import Drain
 from ambcore.health import Health
 from ambcore.model import Instance
+from ambcore.text import visible
+from ambnet.announce import NOT_ANNOUNCED
 from ambnet.daemon import Life
 from ambnet.http import Admin
 from ambnet.metrics import OfEveryProgram, registry
 from ambnet.relay.protocol import InstanceStats, ServiceStats
+from dynproxy.explain import explain
 from dynproxy.metrics import Metrics
 from dynproxy.parts import Parts
 from dynproxy.plane import PlaneStats
@@ -42,9 +46,10 @@ class Report:
         self._life = parts.life
 
     def admin(self) -> Admin:
-        """The admin server's four answers."""
+        """The admin server's answers."""
         common = OfEveryProgram("dynproxy", self._life, self.health, self.readiness)
-        return Admin(self.health, self.readiness, self.status, registry(common, Metrics(self._parts)))
+        metrics = registry(common, Metrics(self._parts))
+        return Admin(self.health, self.readiness, self.status, metrics, lambda name: explain(name, self.status()))
 
     def health(self) -> str | None:
         """None while bytes can be carried and nobody has to act; etcd being away is not a reason to restart us."""
@@ -97,7 +102,28 @@ class Report:
             },
             "docker": None if self._containers is None else _containers(self._containers),
             "links": None if self._links is None else self._links.status(),
+            "fleet": self._fleet(),
             "services": [self._service(source, stats) for source in self._following.sources],
+        }
+
+    def _fleet(self) -> dict[str, Any] | None:
+        """What the fleet knows of us, and we of it; None without etcd."""
+        drains, announcer = self._parts.drains, self._parts.announcer
+        if drains is None:
+            return None
+        return {
+            **(announcer.status() if announcer else NOT_ANNOUNCED),
+            "drains": {
+                "known": drains.known,
+                "denied": drains.denied,
+                "last_error": drains.last_error,
+                "view_age": _rounded(drains.age()),
+                "count": len(drains.drains),
+                "refused": [
+                    {"key": visible(key.decode(errors="replace")), "why": visible(why)}
+                    for key, why in sorted(drains.drains.refused.items())
+                ],
+            },
         }
 
     def _service(self, source: Source, stats: PlaneStats) -> dict[str, Any]:
@@ -120,6 +146,7 @@ class Report:
             "watch": sight.watch.value,
             "revision": sight.revision,
             "view_age": _rounded(sight.age),
+            "error": sight.error,
             "parked": traffic.parked,
             "counters": dict(traffic.counters),
             "instances": None
@@ -130,6 +157,7 @@ class Report:
                     traffic.instances.get(item.id, NOTHING),
                     health.instances.get(item.id),
                     item.id in serving.refusing,
+                    source.drained_by(item) if isinstance(source, EtcdSource) else None,
                 )
                 for item in source.served
             ],
@@ -142,7 +170,9 @@ class Report:
         }
 
 
-def _instance(instance: Instance, traffic: InstanceStats, health: Health | None, refusing: bool) -> dict[str, Any]:
+def _instance(
+    instance: Instance, traffic: InstanceStats, health: Health | None, refusing: bool, drain: Drain | None
+) -> dict[str, Any]:
     ejected = traffic.ejected or refusing or (health is not None and health.down)
     return {
         "id": instance.id,
@@ -153,6 +183,9 @@ def _instance(instance: Instance, traffic: InstanceStats, health: Health | None,
         "check": None if health is None else {"state": health.state.value, "seconds": health.took, "why": health.why},
         "weight": instance.weight,
         "owner": instance.owner,
+        "drained": None
+        if drain is None
+        else {"by": drain.by, "since": drain.since, "why": drain.why, "host": drain.host or None},
         "connections": traffic.connections,
         "connections_total": traffic.connections_total,
         "connect_failures": traffic.connect_failures,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
+from ambcore.drains import Drains
+from ambcore.fleet import Drain
 from ambcore.history import Changed, Listed, Message
 from ambcore.model import Instance
 from ambcore.schema import service_prefix
 from ambcore.states import Watch
 from ambcore.table import Diff, Reader, Rejection, Table, diff, fold
 from ambnet.etcd import Etcd
+from ambnet.fleet import DrainWatch
+from ambnet.merged import merged
 from ambnet.watch import PrefixWatch
 
 log = logging.getLogger("source")
@@ -26,6 +31,10 @@ log = logging.getLogger("source")
 # of work for each process that carries bytes, and must not be all it does.
 PERIOD, LONGEST = 0.05, 1.0
 SHARE = 0.2
+
+# Seconds that the first snapshot waits for operators' drains, which etcd tells about as soon as about records: what was
+# drained before a restart of ours gets no client after it either.
+HOLD = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Source(Protocol):
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def snapshots(self) -> AsyncIterator[tuple[Instance, ...]]:
+    def snapshots(self) -> AsyncGenerator[tuple[Instance, ...], None]:
         """Endless: the service's instances, first when they are known and then after every change that matters."""
 
     def sight(self) -> Sight:
@@ -74,11 +83,14 @@ class Source(Protocol):
 
 
 class EtcdSource:
-    """One service's records, a Source. `table` is what etcd holds, None before the first list."""
+    """One service's records, and what operators drained of them, a Source.
+
+    `table` is what etcd holds, None before the first list; `drains` has to be entered by whoever shares it.
+    """
 
     trusted = True  # its registrar says that it is up
 
-    def __init__(self, etcd: Etcd, service: str, reader: Reader, *, relist: float) -> None:
+    def __init__(self, etcd: Etcd, service: str, reader: Reader, drains: DrainWatch, *, relist: float) -> None:
         self.service = service
         self.reader = reader
         self.table: Table | None = None
@@ -87,6 +99,7 @@ class EtcdSource:
         self.rejected: Counter[str] = Counter()
         self.refused: dict[bytes, str] = {}
         self.watch = PrefixWatch(etcd, service_prefix(service, reader.prefix), relist=relist)
+        self._drains = drains
 
     async def __aenter__(self) -> Self:
         await self.watch.__aenter__()
@@ -111,24 +124,44 @@ class EtcdSource:
             {key.decode(errors="replace"): why for key, why in self.refused.items()},
         )
 
-    async def snapshots(self) -> AsyncIterator[tuple[Instance, ...]]:
+    def drained_by(self, instance: Instance) -> Drain | None:
+        """The operator's marker that drains an instance, None where there is none."""
+        return self._drains.drains.hitting(instance)
+
+    async def snapshots(self) -> AsyncGenerator[tuple[Instance, ...], None]:
         """The service's instances, first when they are known and then after every change that matters."""
+        shown: Table | None = None
         next_at = 0.0
-        async for message in self.watch:
-            table, refused = fold(self.table or Table(), message, self.reader)
-            change = diff(self.table or Table(), table)
-            first = self.table is None
-            self.table = table
-            self._account(message, refused)
-            self._report(first, change)
-            if first or change:
-                await asyncio.sleep(max(0.0, next_at - time.monotonic()))
-                began = time.monotonic()
-                yield table.instances(self.service)
-                took = time.monotonic() - began
-                next_at = began + min(LONGEST, max(PERIOD, took / SHARE))
-                self.served = table.instances(self.service)
-                self.known.set()
+        async with contextlib.aclosing(merged(self.watch, self._drains.changes())) as news:
+            async for one in news:
+                if not isinstance(one, Drains):
+                    self._take(one)
+                if self.table is None:
+                    continue
+                if shown is None:
+                    await self._drains.settled(HOLD)
+                table = self._marked(self.table)
+                change = diff(shown or Table(), table)
+                self._report(shown is None, change)
+                if shown is None or change:
+                    shown = table
+                    await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+                    began = time.monotonic()
+                    yield table.instances(self.service)
+                    took = time.monotonic() - began
+                    next_at = began + min(LONGEST, max(PERIOD, took / SHARE))
+                    self.served = table.instances(self.service)
+                    self.known.set()
+
+    def _take(self, message: Message) -> None:
+        self.table, refused = fold(self.table or Table(), message, self.reader)
+        self._account(message, refused)
+
+    def _marked(self, table: Table) -> Table:
+        """A table with the operators' word on it."""
+        found = table.instances(self.service)
+        marked = self._drains.drains.over(found)
+        return table if marked is found else Table(MappingProxyType({**table.services, self.service: marked}))
 
     def _account(self, message: Message, refused: tuple[Rejection, ...]) -> None:
         """Count refusals and say each once, not at every safety relist."""

@@ -14,6 +14,7 @@ from ambcore.errors import ConfigError
 from ambcore.model import MAX_INSTANCE, MAX_SERVICE, IPAddress, check_name, parse_ip, parse_port
 from ambcore.registration.extract import Wish, unreachable
 from ambcore.registration.metadata import split_tags
+from ambnet.announce import AnnounceOptions
 from ambnet.docker_options import DEFAULT_URL, DockerOptions
 from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
@@ -55,7 +56,7 @@ def _tags(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EtcdOptions, DockerOptions, AdminOptions, LogOptions):
+class Settings(EtcdOptions, DockerOptions, AdminOptions, AnnounceOptions, LogOptions):
     """One run of registrar."""
 
     container: str | None = positional(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Protocol
 
 from ambcore.containers import EngineInfo
 from ambcore.errors import RegistryUnavailableError
+from ambcore.fleet import Kind
+from ambcore.model import IPAddress
 from ambcore.registration.conventions import Conventions
 from ambcore.registration.extract import Wish
+from ambnet.announce import Announcer, admin_for_others, announced
 from ambnet.daemon import Life, background
 from ambnet.dockerd import Engine
 from ambnet.etcd import Etcd
@@ -56,10 +60,11 @@ async def register(settings: Settings, life: Life) -> int:
         engine = await stack.enter_async_context(Engine(settings.docker))
         etcd = await stack.enter_async_context(Etcd(settings.etcd_config()))
         keeper = await stack.enter_async_context(LeaseKeeper(etcd, settings.ttl))
-        means = Means(life, engine, etcd, keeper)
+        announcer = announcer_of(settings, etcd, keeper, lambda: services_of(agent))
+        means = Means(life, engine, etcd, keeper, announcer)
         wish = settings.wish
         agent, report = of_one(wish, settings, means, stack) if wish else of_all(settings, means, stack)
-        async with serve_admin(settings.admin, report.admin()):
+        async with serve_admin(settings.admin, report.admin()), announced(announcer):
             async with background(agent.run):
                 await life.unless_stopping(both_reached(agent, keeper))
                 if not life.stopping.is_set():
@@ -117,7 +122,29 @@ def registry(settings: Settings, means: Means, info: EngineInfo, epoch: str) -> 
     nothing of its own, such as its host name, is in it.
     """
     owner = settings.host_id or owner_of(info)
+    if means.announcer:
+        means.announcer.owner = owner
     return Registry(means.etcd, means.keeper, owner=owner, epoch=epoch, prefix=settings.prefix)
+
+
+def announcer_of(
+    settings: Settings, etcd: Etcd, keeper: LeaseKeeper, services: Callable[[], Iterable[str]]
+) -> Announcer | None:
+    """Who tells the fleet of this registrar, under the lease of its records; None if nobody shall."""
+    if settings.announce == "no":
+        return None
+    towards_etcd = route_to(settings.etcd_config().endpoints)
+
+    async def route() -> IPAddress | None:
+        return settings.advertise or await towards_etcd()
+
+    admin = partial(admin_for_others, settings, settings.admin, route)
+    return Announcer(Kind.REGISTRAR, etcd, keeper, settings.fleet_prefix, admin, services)
+
+
+def services_of(agent: Registering) -> set[str]:
+    """Those that it has records of."""
+    return {name.partition("/")[0] for name in agent.standing}
 
 
 async def both_reached(agent: Registering, keeper: LeaseKeeper) -> None:

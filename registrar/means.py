@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
+from ambnet.announce import Announcer
 from ambnet.daemon import Life
 from ambnet.dockerd import Engine
 from ambnet.etcd import Etcd
@@ -21,6 +22,7 @@ class Means:
     engine: Engine
     etcd: Etcd
     keeper: LeaseKeeper
+    announcer: Announcer | None = None
 
 
 class Agents(Protocol):

@@ -13,6 +13,7 @@ from ambcore.findings import Finding, Level
 from ambcore.model import Instance
 from ambcore.registration.explain import explain_wish
 from ambcore.registration.extract import Refusal, Wish
+from ambnet.announce import NOT_ANNOUNCED
 from ambnet.http import Admin
 from ambnet.metrics import OfEveryProgram, registry
 from registrar.agent import Agent
@@ -73,6 +74,7 @@ class Report(ABC):
                 "last_error": means.etcd.last_error,
             },
             "lease": {"id": f"{means.keeper.lease:x}", "state": means.keeper.state.value},
+            "fleet": dict(means.announcer.status() if means.announcer else NOT_ANNOUNCED),
         }
 
     def keeping(self) -> Keeping:
