@@ -56,3 +56,22 @@ def test_grand_ambassador_is_the_container_on_its_host_s_loopback(empty: Hosts) 
     empty.a.run(*REDIS)
     ping = ("timeout", "10", "redis-cli", "-h", "127.0.0.1", "ping")
     eventually(lambda: empty.a.run(*ping) == "PONG", 20, "redis answers")
+
+
+def test_systemd_listens_for_simple_amb_before_it_ran(empty: Hosts) -> None:
+    """By the example's socket unit: the first client starts the program and is served by it."""
+    empty.a.run(*REDIS[:-2], "6379:6379", REDIS[-1])
+    example = (ROOT / "units/systemd/examples/simple-amb@etcd.socket").read_text()
+    empty.b.write("/etc/systemd/system/simple-amb@etcd.socket", example)
+    empty.b.write(
+        "/etc/etcd-ambassadors/simple-amb-etcd.env", f"ARGS={empty.a.address}:6379\nAMB_LISTEN=127.0.0.1:10000\n"
+    )
+    empty.b.run("systemctl", "daemon-reload")
+    empty.b.run("systemctl", "start", "simple-amb@etcd.socket")
+    try:
+        assert empty.b.show("simple-amb@etcd", "ActiveState") == "inactive"
+        assert empty.b.run("timeout", "20", "redis-cli", "-h", "127.0.0.1", "-p", "10000", "ping") == "PONG"
+    finally:
+        empty.b.run("systemctl", "stop", "simple-amb@etcd.socket")
+        empty.b.run("rm", "/etc/systemd/system/simple-amb@etcd.socket")
+        empty.b.run("systemctl", "daemon-reload")
