@@ -64,6 +64,7 @@ DOCKER_CONNECTED = Family("amb_docker_connected", "1 while the Docker daemon ans
 DOCKER_RECONNECTS = Family("amb_docker_reconnects_total", "Attempts to reach the Docker daemon again.")
 LEASE_HELD = Family("amb_lease_held", "1 while the lease of what this program writes to etcd is known to live.")
 LEASE_GRANTS = Family("amb_lease_grants_total", "Leases granted: more than one means that one was lost.")
+ANNOUNCED = Family("amb_announced", "1 while this program is announced in etcd; nothing with --announce no.")
 
 EVERYWHERE = (BUILD, HEALTHY, READY, LOOP_LAG, LOG_DROPPED)
 PROCESS = (  # of prometheus-client's own collector; a process's name for them is the same everywhere
@@ -90,6 +91,12 @@ class Daemon(Connected, Protocol):
     reconnects: int
 
 
+class Announced(Protocol):
+    """A program that says in etcd that it takes part."""
+
+    key: str | None
+
+
 class Keeper(Protocol):
     """Of a lease."""
 
@@ -112,6 +119,12 @@ def lease_metrics(keeper: Keeper) -> Iterator[Metric]:
     """How it stands with a lease."""
     yield LEASE_HELD.one(keeper.state is Lease.HELD)
     yield LEASE_GRANTS.one(keeper.grants)
+
+
+def fleet_metrics(announcer: Announced | None) -> Iterator[Metric]:
+    """Whether others can find this program."""
+    if announcer is not None:
+        yield ANNOUNCED.one(announcer.key is not None)
 
 
 class OfEveryProgram(Collector):

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from ambcore.health import Verdict
 from ambcore.states import Watch
 from ambnet.metrics import (
+    ANNOUNCED,
     DOCKER_CONNECTED,
     DOCKER_RECONNECTS,
     ETCD_CONNECTED,
@@ -21,6 +22,7 @@ from ambnet.metrics import (
     Family,
     docker_metrics,
     etcd_metrics,
+    fleet_metrics,
 )
 from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.parts import Parts
@@ -32,7 +34,7 @@ from dynproxy.sources import Source
 NOBODY = ServiceStats()
 
 SERVICE = ("service",)
-INSTANCE = ("service", "instance")
+INSTANCE = ("service", "upstream")  # Prometheus has a label `instance` of its own
 
 # What is known of services
 VIEW_AGE = Family("amb_view_age_seconds", "Time since what is known of a service was last proven current.", SERVICE)
@@ -77,8 +79,13 @@ NOT_SERVED = Family("amb_links_refused", "Links that containers ask for and do n
 OF_SERVICES = (VIEW_AGE, WATCH_UP, INSTANCES, EJECTED, DOWN, REFUSED, DRIFT, CHECKS)
 OF_RELAY = (HEALTHY, PLANE, FALLBACK, WORKERS, RESTARTS, PARKED, EVENTS, OPEN, CONNECTIONS, FAILURES, BYTES)
 OF_KERNEL = (KERNEL_CONNECTIONS, KERNEL_PACKETS, KERNEL_BYTES, TRANSACTIONS, REPAIRS, CUT, FLOW_ERRORS)
-OF_OTHERS = (ETCD_CONNECTED, DOCKER_CONNECTED, DOCKER_RECONNECTS, LISTENERS, NOT_SERVED)
-FAMILIES = (*EVERYWHERE, *OF_OTHERS, *OF_SERVICES, *OF_RELAY, *OF_KERNEL, *PROCESS)
+# What operators decided
+DRAINS_KNOWN = Family("amb_drains_known", "1 while it is known which instances and hosts operators drained.")
+DRAINS = Family("amb_drains", "Instances and hosts that operators drained, whether or not they are served here.")
+
+OF_OTHERS = (ETCD_CONNECTED, DOCKER_CONNECTED, DOCKER_RECONNECTS, ANNOUNCED)
+OF_FLEET = (DRAINS_KNOWN, DRAINS, LISTENERS, NOT_SERVED)
+FAMILIES = (*EVERYWHERE, *OF_OTHERS, *OF_FLEET, *OF_SERVICES, *OF_RELAY, *OF_KERNEL, *PROCESS)
 
 
 class Metrics(Collector):
@@ -96,6 +103,10 @@ class Metrics(Collector):
             yield from etcd_metrics(parts.etcd)
         if docker := parts.containers or parts.links:
             yield from docker_metrics(docker.engine)
+        yield from fleet_metrics(parts.announcer)
+        if parts.drains is not None:
+            yield DRAINS_KNOWN.one(parts.drains.known and not parts.drains.denied)
+            yield DRAINS.one(len(parts.drains.drains))
         if parts.links is not None:
             opened, refused = parts.links.figures
             yield LISTENERS.one(opened)

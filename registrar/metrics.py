@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from ambcore.registration.extract import Reason, Refusal
 from ambnet.metrics import (
+    ANNOUNCED,
     DOCKER_CONNECTED,
     DOCKER_RECONNECTS,
     ETCD_CONNECTED,
@@ -22,6 +23,7 @@ from ambnet.metrics import (
     Family,
     docker_metrics,
     etcd_metrics,
+    fleet_metrics,
     lease_metrics,
 )
 from registrar.agent import Agent
@@ -44,7 +46,7 @@ ORPHANS = Family("amb_registrar_orphans_total", "Records of an earlier life dele
 
 OF_RECORDS = (SETTLED, REGISTERED, WAITING, NOT_REGISTERED, INSPECTIONS, WRITTEN, DELETED)
 OF_HOST = (CONTAINERS, UNSEEN, LISTS, ORPHANS)
-OF_OTHERS = (ETCD_CONNECTED, DOCKER_CONNECTED, DOCKER_RECONNECTS, LEASE_HELD, LEASE_GRANTS)
+OF_OTHERS = (ETCD_CONNECTED, DOCKER_CONNECTED, DOCKER_RECONNECTS, LEASE_HELD, LEASE_GRANTS, ANNOUNCED)
 FAMILIES = (*EVERYWHERE, *OF_OTHERS, *OF_RECORDS, *OF_HOST, *PROCESS)
 
 A = TypeVar("A", bound=Agents)
@@ -66,6 +68,7 @@ class Metrics(Collector, Generic[A]):
         yield from etcd_metrics(self._means.etcd)
         yield from docker_metrics(self._means.engine)
         yield from lease_metrics(self._means.keeper)
+        yield from fleet_metrics(self._means.announcer)
         yield SETTLED.one(self._agent.settled)
         yield WRITTEN.one(self._agent.counters["hold"])
         yield DELETED.one(self._agent.counters["release"])
