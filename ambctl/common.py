@@ -14,6 +14,7 @@ from ambcore.admission import Admission, IPNetwork, parse_networks
 from ambcore.errors import RegistryUnavailableError
 from ambcore.table import Reader
 from ambnet.etcd.options import EtcdOptions
+from ambnet.fleet_options import FleetOptions
 from ambnet.log import log_option
 from ambnet.options import choice, option, seconds, switch
 
@@ -29,7 +30,7 @@ NOT_ASKED = 3  # who could tell did not answer; 2 is for wrong arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Common(EtcdOptions):
+class Common(EtcdOptions, FleetOptions):
     """What every verb understands."""
 
     HEADING = "options of every verb"

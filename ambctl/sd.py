@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from ambctl.common import DONE, Common, patience, print_json
 from ambctl.targets import target_groups
 from ambnet.etcd import Etcd
-from ambnet.fleet import FleetOptions, programs
+from ambnet.fleet import programs
 from ambnet.options import option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sd(Common, FleetOptions):
+class Sd(Common):
     """Print what Prometheus shall scrape, as its file_sd_configs read it; `ambctl ui` serves the same at /sd."""
 
     EXAMPLES = ("ambctl sd > /etc/prometheus/ambassadors.json",)

@@ -21,7 +21,7 @@ from ambcore.model import MAX_INSTANCE, check_name, parse_ip, split_host_port
 from ambcore.version import VERSION
 from ambnet.daemon import background
 from ambnet.etcd import Etcd
-from ambnet.fleet import FleetOptions
+from ambnet.fleet_options import FleetOptions
 from ambnet.lease import LeaseKeeper
 from ambnet.options import option
 from ambnet.route import Route
@@ -47,6 +47,8 @@ def parse_announce(text: str) -> str:
 @dataclass(frozen=True, kw_only=True)
 class AnnounceOptions(FleetOptions):
     """Whether a program shows itself to the fleet, and where its admin server is for others."""
+
+    HEADING = "etcd"
 
     announce: str = option(
         "--announce",
@@ -90,8 +92,8 @@ def _is_wildcard(host: str) -> bool:
 class Announcer:
     """Announces this process as long as `run` does; `keeper` has to be entered.
 
-    `admin` tells its URL for others, `services` what it serves or registers now. `owner` is set by a registrar that knows
-    whose records it keeps. For status: `key`, None while nothing is announced, and `last_error`.
+    `admin` tells its URL for others, `services` what it serves or registers now. `owner` is set by a registrar that
+    knows whose records it keeps. For status: `key`, None while nothing is announced, and `last_error`.
     """
 
     def __init__(  # noqa: PLR0917 - what it asks, in the order in which it asks them

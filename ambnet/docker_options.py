@@ -39,6 +39,8 @@ def parse_resync(text: str) -> float:
 class DockerOptions:
     """Which daemon, and how often to look whatever it says."""
 
+    HEADING = "Docker"
+
     docker: str = option(
         "--docker",
         default=DEFAULT_URL,

@@ -6,36 +6,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from ambcore.drains import Drains, fold
 from ambcore.errors import RecordError
 from ambcore.fleet import DEFAULT_FLEET, DRAINS, PROGRAMS, Announcement, decode_program
-from ambcore.schema import normal_prefix
 from ambcore.text import visible
 from ambnet.daemon import cancel
 from ambnet.etcd import Etcd
-from ambnet.options import option
 from ambnet.saying import Saying
 from ambnet.watch import RELIST, PrefixWatch
 
 log = logging.getLogger("fleet")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FleetOptions:
-    """Where in etcd the fleet is described, which every program and ambctl have to agree on."""
-
-    fleet_prefix: str = option(
-        "--fleet-prefix",
-        default=DEFAULT_FLEET,
-        help="where programs announce themselves in etcd and operators' drains lie",
-        parse=normal_prefix,
-        env=["AMB_FLEET_PREFIX"],
-        metavar="PREFIX",
-    )
 
 
 async def programs(etcd: Etcd, fleet: str = DEFAULT_FLEET) -> tuple[Announcement, ...]:

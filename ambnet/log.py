@@ -129,6 +129,8 @@ def log_option(default: str) -> Any:
 class LogOptions:
     """What every long-running program says: each change, once."""
 
+    HEADING = "what it tells"
+
     log: str = option(
         "--log",
         default="text",

@@ -108,20 +108,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def grouped(settings: type) -> Iterator[tuple[str, list[dataclasses.Field[Any]]]]:
-    """The fields that an operator can give, under the HEADING of the class that declares them; those without one come
-    first, under "".
+    """The fields that an operator can give, under the HEADING of the class that declares them: first, under "", those
+    of classes without one, then the other classes' in the order in which `settings` names them.
     """
+    given = [field for field in dataclasses.fields(settings) if field.metadata]
     groups: dict[str, list[dataclasses.Field[Any]]] = {"": []}
-    for field in dataclasses.fields(settings):
-        if field.metadata:
-            owner = [each for each in settings.__mro__ if _fields(each).get(field.name) is field][-1]
-            groups.setdefault(owner.__dict__.get("HEADING", ""), []).append(field)
-    yield from groups.items()
+    for each in settings.__mro__:
+        own = [field for field in given if _declares(each, field)]
+        groups.setdefault(each.__dict__.get("HEADING", ""), []).extend(own)
+    return ((heading, fields) for heading, fields in groups.items() if fields)
 
 
-def _fields(some: type) -> Mapping[str, dataclasses.Field[Any]]:
-    found: Mapping[str, dataclasses.Field[Any]] = some.__dict__.get("__dataclass_fields__", {})
-    return found
+def _declares(some: type, field: dataclasses.Field[Any]) -> bool:
+    """Whether a class has a field, and none of its bases has this very one."""
+    with_it = [each for each in some.__mro__ if each.__dict__.get("__dataclass_fields__", {}).get(field.name) is field]
+    return with_it == [some]
 
 
 def _name_and_reason(message: str) -> tuple[str, str]:

@@ -112,6 +112,8 @@ def _front(service: str, port: str) -> Front:
 class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, AnnounceOptions, LogOptions):
     """Everything an operator can choose; durations in seconds."""
 
+    EXAMPLES = ("dynproxy redis-A 6379", "dynproxy redis-A:6379 pg:5432 --admin :9100 --policy least-connections")
+
     services: tuple[str, ...] = positionals(
         "SERVICE PORT", help="what to listen for; also SERVICE:PORT, several times", required=False
     )

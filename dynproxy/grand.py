@@ -53,6 +53,11 @@ def parse_level(text: str) -> str:
 class GrandSettings(Settings):
     """The original's options, and dynproxy's own, but for those that only a registry or a link needs."""
 
+    EXAMPLES = (
+        "grand-ambassador -name redis-demo",
+        "grand-ambassador -name redis-demo -name web -sock /run/docker.sock",
+    )
+
     services: tuple[str, ...] = ()
     links: bool = False
     etcd: str | None = None

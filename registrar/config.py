@@ -59,6 +59,8 @@ def _tags(text: str) -> tuple[str, ...]:
 class Settings(EtcdOptions, DockerOptions, AdminOptions, AnnounceOptions, LogOptions):
     """One run of registrar."""
 
+    EXAMPLES = ("registrar redis-demo.service 6379 redis-A", "registrar --advertise 10.132.181.182 --tags blue")
+
     container: str | None = positional(
         "CONTAINER", help="name or id of the container; it need not exist yet", parse=_container, required=False
     )

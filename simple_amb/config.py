@@ -48,6 +48,11 @@ def parse_listen(text: str) -> Listen:
 class Settings(RelayOptions, LogOptions):
     """Everything an operator can choose; durations in seconds."""
 
+    EXAMPLES = (
+        "simple-amb 10.132.181.182:2379",
+        "REDIS_PORT_6379_TCP=tcp://10.132.181.182:6379 simple-amb",
+    )
+
     hosts: tuple[str, ...] = positionals(
         "HOST:PORT", help="where to forward to; the next is asked if one fails", required=False
     )

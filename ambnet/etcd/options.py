@@ -15,6 +15,8 @@ from ambnet.options import option
 class EtcdOptions:
     """How to reach etcd, and where in it the records lie."""
 
+    HEADING = "etcd"
+
     etcd: str | None = option(
         "--etcd",
         default=None,

@@ -55,6 +55,8 @@ def parse_proxy_version(text: str) -> int:
 class RelayOptions:
     """Whom a relay serves, how patient it is and how much it takes on; durations in seconds."""
 
+    HEADING = "connections"
+
     allow: tuple[IPNetwork, ...] = option(
         "--allow",
         default=(),
