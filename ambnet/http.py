@@ -1,5 +1,5 @@
-"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/status.json` and `/explain.json`, read-only, apart from the
-data's ports.
+"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/status.json`, `/explain.json` and the status page at `/`,
+read-only, apart from the data's ports.
 
 A program gives it two questions (healthy? ready?), each answered by None or by the reason why not, a status document,
 a Prometheus registry and what it knows of a name.
@@ -7,13 +7,16 @@ a Prometheus registry and what it knows of a name.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -22,11 +25,20 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from ambcore.errors import ConfigError
 from ambcore.findings import Finding
 from ambcore.model import join_host_port, split_host_port
+from ambnet.daemon import background
 from ambnet.options import option
+from ambnet.page.board import Board, OwnBoard, keep_history
+from ambnet.page.history import Counts, History
+from ambnet.threads import in_thread
+
+if TYPE_CHECKING:
+    from ambnet.page.server import Pages
 
 log = logging.getLogger("admin")
 
 MAX_REQUEST = 16384  # bytes; every request here is a bare GET
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 MAX_NAME = 512  # characters of what /explain.json is asked for; a record's key has no more bytes
 
 
@@ -34,6 +46,7 @@ MAX_NAME = 512  # characters of what /explain.json is asked for; a record's key 
 class Admin:
     """What a program tells about itself. `health` and `readiness` return None, or one line saying what is wrong;
     `explain` what was decided about a service, a container or an instance: nothing where there is none of that name.
+    `traffic` gives what each service carried, for the page's plots; it is asked every 15 s and has to be cheap.
     """
 
     health: Callable[[], str | None]
@@ -41,6 +54,7 @@ class Admin:
     status: Callable[[], Mapping[str, Any]]
     metrics: CollectorRegistry
     explain: Callable[[str], Sequence[Finding]] = lambda _: ()
+    traffic: Callable[[], Mapping[str, Counts]] = dict
 
 
 def parse_admin(text: str) -> tuple[str, int]:
@@ -54,10 +68,12 @@ def parse_admin(text: str) -> tuple[str, int]:
 class AdminOptions:
     """Where the admin server listens."""
 
+    HEADING = "what it tells"
+
     admin: tuple[str, int] | None = option(
         "--admin",
         default=None,
-        help="serve /healthz /readyz /metrics /status.json here",
+        help="serve the status page, /healthz /readyz /metrics /status.json here",
         parse=parse_admin,
         env=["AMB_ADMIN"],
         metavar="ADDR:PORT",
@@ -65,9 +81,7 @@ class AdminOptions:
 
 
 @web.middleware
-async def _guard(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a Host that is a foreign name: a web page elsewhere must not read us through the reader's browser.
 
     DNS rebinding needs a name of the attacker's; IP literals, `localhost` and bare host names (a container's) are
@@ -77,7 +91,8 @@ async def _guard(
     if "." in host and not _is_ip(host):
         raise web.HTTPForbidden(text="this Host is not served here\n")
     response = await handler(request)
-    response.headers.update({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+    for name, value in (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")):
+        response.headers.setdefault(name, value)
     return response
 
 
@@ -87,6 +102,49 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class _Page:
+    """The status page. It is loaded when somebody asks for it: its memory is for those who use it."""
+
+    def __init__(self, board: Board, history: History) -> None:
+        self._board = board
+        self._history = history
+        self._made: Pages | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    def add_to(self, application: web.Application) -> None:
+        """Serve it."""
+        for path, verb in (
+            ("/", "fleet"),
+            ("/service/{name}", "service"),
+            ("/live", "listen"),
+            ("/static/{name}", "static"),
+        ):
+            application.router.add_get(path, self._handler(verb))
+        application.on_shutdown.append(self._close)
+
+    def _handler(self, verb: str) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            answer: web.StreamResponse = await getattr(await self._pages(), verb)(request)
+            return answer
+
+        return handler
+
+    async def _pages(self) -> Pages:
+        async with self._one_at_a_time:
+            if self._made is None:
+                self._made = await in_thread(self._load, "page")
+            return self._made
+
+    def _load(self) -> Pages:
+        from ambnet.page.server import Pages  # noqa: PLC0415 - jinja2 is 4 MiB, and few ask for the page
+
+        return Pages(self._board, self._history)
+
+    async def _close(self, _: web.Application) -> None:
+        if self._made is not None:
+            await self._made.live.aclose()
 
 
 def _application(admin: Admin) -> web.Application:
@@ -122,19 +180,35 @@ def _application(admin: Admin) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def serve_admin(where: tuple[str, int] | None, admin: Admin) -> AsyncIterator[None]:
-    """Serve while the body runs; with `where` None serve nothing. Raises ConfigError if the address cannot be had."""
+async def serve_admin(
+    where: tuple[str, int] | None,
+    admin: Admin,
+    *,
+    board: Board | None = None,
+    more: Mapping[str, Handler] = MappingProxyType({}),
+    option: str = "--admin",
+) -> AsyncIterator[None]:
+    """Serve while the body runs; with `where` None serve nothing. Raises ConfigError if the address cannot be had.
+
+    The page shows `board`, or else this program alone; `more` are further paths.
+    """
     if where is None:
         yield
         return
-    runner = web.AppRunner(_application(admin), access_log=None, shutdown_timeout=1.0)
+    history = History()
+    application = _application(admin)
+    for path, handler in more.items():
+        application.router.add_get(path, handler)
+    _Page(board or OwnBoard(socket.gethostname(), admin), history).add_to(application)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, *where).start()
         except OSError as error:
-            raise ConfigError("--admin", f"{join_host_port(*where)}: {error.strerror}") from error
+            raise ConfigError(option, f"{join_host_port(*where)}: {error.strerror}") from error
         log.info("admin on http://%s", join_host_port(*where))
-        yield
+        async with background(lambda: keep_history(history, admin.traffic)):
+            yield
     finally:
         await runner.cleanup()

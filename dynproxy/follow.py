@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
-from ambcore.model import Instance
+from ambcore.model import Address, Instance
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
 from dynproxy.sources import Source
@@ -19,6 +20,7 @@ class Follower:
         self._health = health
         self._plane = plane
         self._instances: tuple[Instance, ...] = ()
+        self._since: dict[tuple[str, Address], float] = {}
         self._health_changed = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
@@ -26,11 +28,17 @@ class Follower:
         """Note that the set of unhealthy instances is another."""
         self._health_changed.set()
 
+    def since(self, instance: Instance) -> float | None:
+        """When it was first seen at its address, in seconds since 1970; None if it is not known."""
+        return self._since.get((instance.id, instance.address))
+
     async def follow_records(self) -> None:
         """Endless: every snapshot."""
         async with contextlib.aclosing(self.source.snapshots()) as snapshots:
             async for instances in snapshots:
                 self._instances = instances
+                known, now = self._since, time.time()
+                self._since = {key: known.get(key, now) for key in ((item.id, item.address) for item in instances)}
                 self._health.watch(self.source.service, instances, trusted=self.source.trusted)
                 await self._apply()
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 
 from ambcore.errors import IllegalStepError
+from ambcore.model import Instance
 from ambnet.daemon import background, cancel
 from dynproxy.config import Front
 from dynproxy.follow import Follower
@@ -71,6 +72,11 @@ class Following:
         """Note that another set of a service's instances is unhealthy."""
         if follower := self._followers.get(service):
             follower.health_changed()
+
+    def since(self, instance: Instance) -> float | None:
+        """When an instance was first seen at its address, in seconds since 1970; None if it is not known."""
+        follower = self._followers.get(instance.service)
+        return follower.since(instance) if follower else None
 
     async def known(self) -> None:
         """Until every service that is followed now is known."""

@@ -15,6 +15,7 @@ from ambnet.announce import NOT_ANNOUNCED
 from ambnet.daemon import Life
 from ambnet.http import Admin
 from ambnet.metrics import OfEveryProgram, registry
+from ambnet.page.history import LOST, Counts
 from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.explain import explain
 from dynproxy.metrics import Metrics
@@ -49,7 +50,14 @@ class Report:
         """The admin server's answers."""
         common = OfEveryProgram("dynproxy", self._life, self.health, self.readiness)
         metrics = registry(common, Metrics(self._parts))
-        return Admin(self.health, self.readiness, self.status, metrics, lambda name: explain(name, self.status()))
+        return Admin(
+            self.health,
+            self.readiness,
+            self.status,
+            metrics,
+            lambda name: explain(name, self.status()),
+            self.traffic,
+        )
 
     def health(self) -> str | None:
         """None while bytes can be carried and nobody has to act; etcd being away is not a reason to restart us."""
@@ -68,6 +76,23 @@ class Report:
             return "consumers are not known yet"
         unknown = [source.service for source in self._following.sources if not source.known.is_set()]
         return f"not known yet: {', '.join(unknown)}" if unknown else None
+
+    def traffic(self) -> dict[str, Counts]:
+        """What each service carried, by either plane; `failed` are connects that an instance did not answer, and
+        clients that no instance was asked for.
+        """
+        stats = self._plane.stats()
+        result = {}
+        for source in self._following.sources:
+            relay, kernel = stats.services.get(source.service, NOBODY), stats.serves(source.service).traffic
+            items = relay.instances.values()
+            result[source.service] = Counts(
+                sum(item.connections for item in items),
+                kernel.connections + sum(item.connections_total for item in items),
+                kernel.bytes + sum(item.bytes_in + item.bytes_out for item in items),
+                sum(item.connect_failures for item in items) + sum(relay.counters.get(name, 0) for name in LOST),
+            )
+        return result
 
     async def known(self) -> None:
         """Until every service is known that is followed from the start."""
@@ -154,6 +179,7 @@ class Report:
             else [
                 _instance(
                     item,
+                    self._following.since(item),
                     traffic.instances.get(item.id, NOTHING),
                     health.instances.get(item.id),
                     item.id in serving.refusing,
@@ -170,8 +196,13 @@ class Report:
         }
 
 
-def _instance(
-    instance: Instance, traffic: InstanceStats, health: Health | None, refusing: bool, drain: Drain | None
+def _instance(  # noqa: PLR0917 - each from another part
+    instance: Instance,
+    since: float | None,
+    traffic: InstanceStats,
+    health: Health | None,
+    refusing: bool,
+    drain: Drain | None,
 ) -> dict[str, Any]:
     ejected = traffic.ejected or refusing or (health is not None and health.down)
     return {
@@ -183,6 +214,7 @@ def _instance(
         "check": None if health is None else {"state": health.state.value, "seconds": health.took, "why": health.why},
         "weight": instance.weight,
         "owner": instance.owner,
+        "since": None if since is None else round(since),
         "drained": None
         if drain is None
         else {"by": drain.by, "since": drain.since, "why": drain.why, "host": drain.host or None},

@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = ("registrar", "dynproxy", "simple_amb", "ambctl")
 LAYERS = {"ambcore": 0, "ambnet": 1} | dict.fromkeys(PROGRAMS, 2)
 PURE = (
+    "ambnet/page/documents.py",
+    "ambnet/page/fragments.py",
+    "ambnet/page/gather.py",
+    "ambnet/page/history.py",
+    "ambnet/page/model.py",
+    "ambnet/page/picture.py",
+    "ambnet/page/plots.py",
+    "ambnet/page/wording.py",
     "dynproxy/explain.py",
     "dynproxy/exposed.py",
     "registrar/compat.py",
@@ -21,6 +29,12 @@ PURE = (
     "registrar/host_plan.py",
     "registrar/reconcile.py",
     "ambctl/names.py",
+    "ambctl/paper.py",
+    "ambctl/explain/facts.py",
+    "ambctl/explain/judge.py",
+    "ambctl/explain/subject.py",
+    "ambctl/explain/text.py",
+    "ambctl/explain/views.py",
     "ambctl/render.py",
     "ambctl/targets.py",
     "ambctl/view.py",
@@ -33,6 +47,7 @@ CALCULATION = {
     *(
         "__future__",
         "abc",
+        "array",
         "bisect",
         "collections",
         "contextlib",

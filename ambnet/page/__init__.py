@@ -1,0 +1,1 @@
+"""The status page. Nothing of it is imported before it is asked for, but `history`."""

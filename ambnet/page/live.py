@@ -1,0 +1,211 @@
+"""Open pages kept up to date: one look at everything for all of them, to each page what changed since its last message.
+
+A page that reads slowly skips what is in between: it is sent the difference to what it was sent before. Nothing is
+looked at while no page is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from ambcore.findings import Finding
+from ambnet.daemon import cancel
+from ambnet.page.board import Board
+from ambnet.page.fragments import Snapshot, changes
+from ambnet.page.gather import fleet
+from ambnet.page.history import History, Rates
+from ambnet.page.model import Fleet, Service
+from ambnet.page.render import Figures, Renderer
+from ambnet.threads import in_thread
+
+log = logging.getLogger("page")
+
+PERIOD = 0.5  # seconds between two looks
+SHARE = 0.04  # of one processor core, at most: with many instances looks are rarer
+FRESH = 0.2  # seconds: a page that is loaded meanwhile gets what was looked at then
+BEAT = 15.0  # seconds of silence before a sign of life
+EXPLAIN = 2.0  # seconds between two questions why a service is as it is
+MOST_LISTENERS = 32
+MOST_CHANNELS = 8  # pages that nobody listens to yet: they were loaded and are about to
+LARGE = 300  # instances; rendering more of them is done in a thread, so that the loop goes on turning
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """One page: of all services, or of the one that `name` names. `news` is replaced with each new version."""
+
+    name: str
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    version: int = 0
+    looked: float = float("-inf")
+    listeners: int = 0
+    findings: Sequence[Finding] = ()
+    explained: float = float("-inf")
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    message: tuple[int, int, bytes] = (0, 0, b"")  # the last one made: from which version to which
+
+
+class Live:
+    """The pages of a board. Close it in the end."""
+
+    def __init__(self, board: Board, renderer: Renderer, history: History) -> None:
+        self._board = board
+        self._renderer = renderer
+        self._history = history
+        self._rates = Rates()
+        self._life = secrets.token_hex(4)
+        self._channels: dict[str, Channel] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._closed = asyncio.Event()
+        self.listeners = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no further page is kept up to date."""
+        return self.listeners >= MOST_LISTENERS
+
+    async def current(self, name: str) -> tuple[Snapshot, str]:
+        """A page as of now, and its version."""
+        channel = self._channel(name)
+        if time.monotonic() - channel.looked > FRESH:
+            await self._look([channel])
+        return channel.snapshot, self._version(channel)
+
+    async def messages(self, name: str, version: str) -> AsyncGenerator[bytes, None]:
+        """Endless until closed: for a page of this version what makes it current, as server-sent events."""
+        channel = self._channel(name)
+        channel.listeners += 1
+        self.listeners += 1
+        try:
+            yield b"retry: 1000\n\n" + _beat()
+            sent = channel if version == self._version(channel) else Channel(name)
+            known, number = sent.snapshot, sent.version
+            self._start()
+            while not self._closed.is_set():
+                if channel.version != number:
+                    message = self._message(channel, known, number)
+                    known, number = channel.snapshot, channel.version
+                    yield message
+                    continue
+                news = channel.news
+                try:
+                    async with asyncio.timeout(BEAT):
+                        await news.wait()
+                except TimeoutError:
+                    yield _beat()
+        finally:
+            channel.listeners -= 1
+            self.listeners -= 1
+
+    async def aclose(self) -> None:
+        """Let every page go. Closing twice is fine."""
+        self._closed.set()
+        for channel in self._channels.values():
+            channel.news.set()
+        if self._task is not None:
+            await cancel(self._task)
+
+    def _version(self, channel: Channel) -> str:
+        return f"{self._life}.{channel.version}"
+
+    def _channel(self, name: str) -> Channel:
+        """The channel of a page; of those that nobody listens to the oldest are forgotten."""
+        channel = self._channels.pop(name, None) or Channel(name)
+        self._channels[name] = channel
+        idle = [key for key, each in self._channels.items() if not each.listeners and each is not channel]
+        for key in idle[: max(0, len(idle) - MOST_CHANNELS)]:
+            del self._channels[key]
+        return channel
+
+    def _message(self, channel: Channel, known: Snapshot, number: int) -> bytes:
+        """From a version to the current one; made once for all pages that were as far."""
+        key = (number, channel.version)
+        if channel.message[:2] != key or not number:
+            body = self._renderer.live(changes(known, channel.snapshot) or {"set": {}, "lists": {}})
+            text = json.dumps({**body, "now": round(time.time(), 3)}, separators=(",", ":"))
+            channel.message = (*key, f"id: {self._version(channel)}\nevent: patch\ndata: {text}\n\n".encode())
+        return channel.message[2]
+
+    def _start(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="live page")
+
+    async def _run(self) -> None:
+        """Look again and again while somebody listens."""
+        while self.listeners and not self._closed.is_set():
+            began = time.monotonic()
+            await self._look([channel for channel in self._channels.values() if channel.listeners])
+            took = time.monotonic() - began
+            await self._pause(max(PERIOD, took / SHARE))
+
+    async def _pause(self, seconds: float) -> None:
+        """At most so long; shorter when the board has news, but never less than half a period."""
+        await asyncio.sleep(seconds / 2)
+        if (changed := self._board.changed) is None:
+            await asyncio.sleep(seconds / 2)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds / 2):
+                await changed.wait()
+        changed.clear()
+
+    async def _look(self, channels: Sequence[Channel]) -> None:
+        """Look once, and make the new versions of these pages that are not what they were."""
+        async with self._one_at_a_time:
+            try:
+                for channel in channels:
+                    await self._ask(channel)
+                sight = self._board.look()
+                found = fleet(sight)
+                figures = Figures(self._rates.look(time.monotonic(), _counters(found)), self._history.series)
+                large = sum(len(service.seats) for service in found.services) > LARGE
+                for channel in channels:
+                    make = _maker(self._renderer, channel, found, figures)
+                    snapshot = await in_thread(make, "page") if large else make()
+                    channel.looked = time.monotonic()
+                    if changes(channel.snapshot, snapshot):
+                        channel.snapshot, channel.version = snapshot, channel.version + 1
+                        channel.news.set()
+                        channel.news = asyncio.Event()
+            except Exception:
+                # What a program says of itself must not end the looking: the next look may go well.
+                log.exception("the page could not be made")
+                if not any(channel.version for channel in channels):
+                    raise
+
+    async def _ask(self, channel: Channel) -> None:
+        now = time.monotonic()
+        if channel.name and now - channel.explained > EXPLAIN:
+            channel.findings, channel.explained = await self._board.explain(channel.name), now
+
+
+def _maker(renderer: Renderer, channel: Channel, found: Fleet, figures: Figures) -> Callable[[], Snapshot]:
+    """The work of rendering one page, to be done here or in a thread."""
+    if not channel.name:
+        return lambda: renderer.fleet(found, figures)
+    service = found.service(channel.name) or Service(channel.name)
+    return lambda: renderer.service(service, found, figures, channel.findings)
+
+
+def _counters(found: Fleet) -> dict[object, tuple[float, ...]]:
+    """What rates are made of, by service and by (service, instance)."""
+    counters: dict[object, tuple[float, ...]] = {}
+    for service in found.services:
+        if (work := service.work) is not None:
+            counters[service.name] = (work.begun, work.bytes, work.failed)
+        for seat in service.seats:
+            if (did := seat.work) is not None:
+                counters[seat.service, seat.id] = (did.begun, did.bytes, did.failed)
+    return counters
+
+
+def _beat() -> bytes:
+    return f'event: beat\ndata: {{"now":{time.time():.3f}}}\n\n'.encode()
