@@ -90,3 +90,16 @@ def fold(drains: Drains, message: Message, fleet: str = DEFAULT_FLEET) -> Drains
 def _check_room(key: bytes, markers: Mapping[bytes, Drain]) -> None:
     if key not in markers and len(markers) >= MAX_DRAINS:
         raise RecordError("too_many", f"there are {len(markers)} markers already")
+
+
+def hit_by(marker: Drain, instances: Iterable[Instance]) -> tuple[Instance, ...]:
+    """Those that a marker is of."""
+    alone = Drains.of([marker])
+    return tuple(item for item in instances if alone.hitting(item))
+
+
+def emptied(instances: Iterable[Instance], before: Drains, after: Drains) -> tuple[str, ...]:
+    """The services with an instance that takes new connections before, and none after; sorted."""
+    every = tuple(instances)
+    had, has = ({item.service for item in each.over(every) if item.takes_new} for each in (before, after))
+    return tuple(sorted(had - has))

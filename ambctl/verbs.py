@@ -41,6 +41,9 @@ VERBS: Mapping[str, Verb] = {
     "watch": Verb("ambctl.watch", "say what there is, then every change, until interrupted"),
     "put": Verb("ambctl.put", "write a record by hand"),
     "rm": Verb("ambctl.rm", "remove a record"),
+    "drain": Verb("ambctl.drain", "give an instance, or all of a host, no new connections"),
+    "undrain": Verb("ambctl.drain", "let them have new connections again"),
+    "drains": Verb("ambctl.drain", "list what operators drained"),
     "env": Verb("ambctl.env", "print link variables for docker run --env-file"),
     "sd": Verb("ambctl.sd", "print what Prometheus shall scrape"),
 }
