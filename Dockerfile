@@ -11,6 +11,8 @@ RUN apt-get update \
  && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ambassador
 # Output goes to the log line by line; the byte code is compiled below, once, and the file system may be read-only.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/ambassadors
+LABEL org.opencontainers.image.vendor="etcd-ambassadors" \
+      org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /opt/ambassadors
 STOPSIGNAL SIGTERM
 
@@ -43,11 +45,15 @@ FROM python AS ambassador
 COPY --from=source /opt/ambassadors/ambcore ambcore
 COPY --from=source /opt/ambassadors/ambnet ambnet
 COPY --from=source /opt/ambassadors/simple_amb simple_amb
+LABEL org.opencontainers.image.title="ambassador" \
+      org.opencontainers.image.description="Forwards the ports that its environment names to fixed places"
 USER ambassador
 # No HEALTHCHECK: a probe would open connections to the target, and would tell about the target, not about us.
 ENTRYPOINT ["python3", "-m", "simple_amb"]
 
 FROM ambassador AS simple-amb
+LABEL org.opencontainers.image.title="simple-amb" \
+      org.opencontainers.image.description="Static ambassador: forwards a port to a fixed place"
 # `--link NAME:etcd` gives the linked container ETCD_PORT_10000_TCP only for a port that is exposed.
 EXPOSE 10000
 
@@ -62,6 +68,8 @@ COPY --from=source /opt/ambassadors/healthcheck.py .
 
 FROM agent AS registrar
 COPY --from=source /opt/ambassadors/registrar registrar
+LABEL org.opencontainers.image.title="registrar" \
+      org.opencontainers.image.description="Keeps records in etcd that say where this host's containers serve"
 # Root, because /var/run/docker.sock belongs to root and whoever may open it is root on the host anyway. It needs no
 # capability: run it with --cap-drop ALL, or with --user 10001:$(stat -c %g /var/run/docker.sock).
 HEALTHCHECK --interval=30s --timeout=5s CMD ["python3", "-S", "healthcheck.py"]
@@ -76,6 +84,8 @@ COPY --from=source /opt/ambassadors/ambcore ambcore
 COPY --from=source /opt/ambassadors/ambnet ambnet
 COPY --from=source /opt/ambassadors/healthcheck.py .
 COPY --from=source /opt/ambassadors/dynproxy dynproxy
+LABEL org.opencontainers.image.title="dynproxy" \
+      org.opencontainers.image.description="Dynamic ambassador: balances TCP and UDP over the instances of a service in etcd"
 # Root, because Docker gives the capabilities of --cap-add to root alone, and file capabilities, the other way for a
 # user to have CAP_NET_ADMIN, end where no-new-privileges begins. Root without capabilities may do nothing that another
 # user may not: run it with --cap-drop ALL --cap-add NET_ADMIN, or without NET_ADMIN, on the relay alone, as any --user.
@@ -85,10 +95,14 @@ ENTRYPOINT ["python3", "-m", "dynproxy"]
 
 # ---- grand-ambassador: dynproxy for containers of its own host; it needs Docker's socket as registrar does -----------
 FROM dynproxy AS grand-ambassador
+LABEL org.opencontainers.image.title="grand-ambassador" \
+      org.opencontainers.image.description="Dynamic ambassador for containers of its own host, without etcd"
 ENTRYPOINT ["python3", "-m", "dynproxy.grand"]
 
 # ---- ambctl: the operator's tool -----------------------------------------------------------------------------------
 FROM agent AS ambctl
 COPY --from=source /opt/ambassadors/ambctl ambctl
+LABEL org.opencontainers.image.title="ambctl" \
+      org.opencontainers.image.description="What an operator of ambassadors types and looks at"
 USER ambassador
 ENTRYPOINT ["python3", "-m", "ambctl"]

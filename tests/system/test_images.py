@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ambcore.version import VERSION
 from tests.support.waiting import eventually
 from tests.system.containers import PROGRAMS, ROOT, SMALL, address, container, docker, image, logs
 
@@ -63,6 +65,16 @@ def test_dynproxy_is_root_without_a_right_that_it_is_not_given(given: tuple[str,
     facts = dict(line.split(":\t", 1) for line in found.splitlines() if ":\t" in line)
     assert facts["Uid"].split()[0] == "0"
     assert {int(facts[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {rights}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_image_says_what_it_is(name: str) -> None:
+    labels = json.loads(_config(name, "Labels"))
+    said = {key.removeprefix("org.opencontainers.image."): value for key, value in labels.items()}
+    assert said["title"] == name
+    assert said["version"] == VERSION
+    assert said["licenses"] == "Apache-2.0"
+    assert said["description"]
 
 
 def test_simple_amb_exposes_its_port_so_that_a_link_names_it() -> None:
