@@ -1,0 +1,80 @@
+"""docs/security.md: the users that it makes may do what their programs need, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import blocks
+from tests.docs.shell import shell
+from tests.hosts.console import sections
+from tests.support.docker_engine import Docker
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_fixtures import need_etcd
+from tests.support.ports import free_port
+from tests.support.programs import Program, fetch, status
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = blocks(sections((ROOT / "docs/security.md").read_text())["etcd decides where traffic goes"])
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A member of etcd after the page's commands, and the folder of the passwords that they made."""
+
+    cluster: EtcdCluster
+    passwords: Path
+
+    def login(self, user: str) -> dict[str, str]:
+        """The variables that the page names."""
+        return {
+            "AMB_ETCD": ",".join(self.cluster.endpoints),
+            "AMB_ETCD_USER": user,
+            "AMB_ETCD_PASSWORD_FILE": str(self.passwords / f"{user}.password"),
+        }
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    need_etcd()
+    folder = tmp_path_factory.mktemp("passwords")
+    with EtcdCluster(tmp_path_factory.mktemp("etcd"), size=1) as cluster:
+        with shell(replaced={}, cwd=str(folder)) as typed:
+            typed.type(f"export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={','.join(cluster.endpoints)}")
+            for block in COMMANDS:
+                typed.perform(block)
+        yield Guarded(cluster, folder)
+
+
+@pytest.mark.docker
+@pytest.mark.etcd
+def test_each_program_works_with_the_user_that_the_page_makes_for_it(guarded: Guarded, docker: Docker) -> None:
+    """A container is registered, a proxy sees it, both programs are announced, and an operator may write."""
+    container = docker.run("-p", "80")
+    registrar, dynproxy, operator = (guarded.login(user) for user in ("registrar", "dynproxy", "operator"))
+    admins = (f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+    registrar |= {"AMB_ADVERTISE": "192.0.2.1", "AMB_ADMIN": admins[0]}
+    dynproxy |= {"AMB_ADMIN": admins[1], "AMB_PLANE": "relay", "AMB_LISTEN": "127.0.0.1"}
+    with (
+        Program("registrar", container, "80", "guarded", env=registrar) as registers,
+        Program("dynproxy", "guarded", str(free_port()), env=dynproxy) as serves,
+    ):
+        seen = eventually(lambda: status(admins[1])["services"][0]["instances"], 20, "the proxy sees the container")
+        assert [item["id"] for item in seen] == [container]
+        for admin, program in zip(admins, (registers, serves), strict=True):
+            program.wait_for("announced as ", 20)
+            assert fetch(f"http://{admin}/healthz") == (200, "ok\n"), program.log
+        with Program("ambctl", "rm", "guarded", container, env=operator) as removes:
+            assert removes.process.wait(20) == 0, removes.log
+
+
+@pytest.mark.etcd
+def test_a_proxy_may_not_write_records(guarded: Guarded) -> None:
+    """The one thing that a proxy which was taken over must not be able to do."""
+    with Program("ambctl", "put", "guarded", "by-hand", "192.0.2.1:80", env=guarded.login("dynproxy")) as puts:
+        assert puts.process.wait(20) == 3
+    assert "permission" in puts.log
