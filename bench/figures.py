@@ -218,6 +218,13 @@ async def resident() -> Lines:
     ]
 
 
+async def images() -> Lines:
+    """What each image takes on a host that has none of the others; most of it is shared by all of them."""
+    names = ("simple-amb", "registrar", "dynproxy", "ambctl")
+    sizes = {name: docker("image", "inspect", "--format", "{{.Size}}", f"etcd-ambassadors/{name}") for name in names}
+    return [(f"image_{name.replace('-', '_')}_mb", int(size) / 1e6, "MB") for name, size in sizes.items()]
+
+
 FIGURES: Mapping[str, Callable[[], Awaitable[Lines]]] = {
     "start_to_key": start_to_key,
     "key_to_route": key_to_route,
@@ -227,6 +234,7 @@ FIGURES: Mapping[str, Callable[[], Awaitable[Lines]]] = {
     "kill_proxy": kill_one_behind_docker_proxy,
     "stale": stale,
     "rss": resident,
+    "images": images,
 }
 
 
