@@ -14,6 +14,18 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = ("registrar", "dynproxy", "simple_amb", "ambctl")
 LAYERS = {"ambcore": 0, "ambnet": 1} | dict.fromkeys(PROGRAMS, 2)
 PURE = (
+    "ambctl/doctor/advisories.py",
+    "ambctl/doctor/judge_access.py",
+    "ambctl/doctor/judge_docker.py",
+    "ambctl/doctor/judge_etcd.py",
+    "ambctl/doctor/judge_machine.py",
+    "ambctl/doctor/judge_programs.py",
+    "ambctl/doctor/judge_proxies.py",
+    "ambctl/doctor/judge_records.py",
+    "ambctl/doctor/judge_tls.py",
+    "ambctl/doctor/levels.py",
+    "ambctl/doctor/names.py",
+    "ambctl/doctor/summary.py",
     "ambnet/page/documents.py",
     "ambnet/page/fragments.py",
     "ambnet/page/gather.py",

@@ -49,9 +49,12 @@ def judge_daemon(seen: Daemon) -> Iterator[Finding]:
 
 
 def judge_address(host: Host) -> Finding:
-    """What registrar publishes for a port that is bound to all addresses, by registrar's own rule."""
+    """What registrar publishes for a port that is bound to all addresses, by registrar's own rule. Whether one runs
+    here, and what it was told, is not known.
+    """
     found = on_this_host(1, host)
     if isinstance(found, Address):
         whence = "as --advertise says" if host.advertise else "as the route to etcd leaves from there"
         return green("advertised address", f"{found.host}, {whence}")
-    return red("advertised address", found.text.removesuffix(f": {WHAT_TO_SET}"), WHAT_TO_SET)
+    says = f"a registrar here publishes no port that is bound to all addresses: {found.text}"
+    return amber("advertised address", says.removesuffix(f": {WHAT_TO_SET}"), WHAT_TO_SET)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from ambcore.drains import Drains
+from ambcore.errors import RecordError, RegistryUnavailableError
 from ambcore.fleet import Announcement
 from ambcore.history import KeyValue
-from ambctl.doctor import ask_etcd
+from ambcore.model import Instance
+from ambcore.table import Reader
+from ambctl.common import patience
+from ambctl.doctor import ask_etcd, ask_fleet
 from ambctl.doctor.judge_access import Access
 from ambctl.doctor.judge_etcd import Seen
+from ambctl.doctor.judge_programs import Asked
 from ambctl.doctor.settings import Doctor
 from ambnet import fleet
 from ambnet.daemon import cancel
@@ -27,9 +33,6 @@ class Scene:
     def __init__(self, settings: Doctor) -> None:
         self.settings = settings
         self.config = settings.etcd_config()
-        self._etcd = Etcd(self.config)
-        self._entering = asyncio.Lock()
-        self._entered = False
         self._asked: dict[Callable[..., Any], asyncio.Task[Any]] = {}
 
     async def __aenter__(self) -> Self:
@@ -42,8 +45,6 @@ class Scene:
         for task in self._asked.values():
             if not task.cancelled():
                 task.exception()  # seen, whether anybody asked or not
-        if self._entered:
-            await self._etcd.aclose()
 
     async def endpoints(self) -> tuple[Seen, ...]:
         """Every endpoint that we were given, in that order."""
@@ -64,38 +65,58 @@ class Scene:
 
     async def records(self) -> tuple[KeyValue, ...]:
         """Every record below the prefix."""
+        return await self._once(Scene.records, self._list)
 
-        async def look() -> tuple[KeyValue, ...]:
-            etcd = await self._client()
+    async def instances(self, *, anew: bool = False) -> tuple[Instance, ...]:
+        """Those that the records describe, but for what their readers refuse; with `anew`, as they are by now."""
+        return tuple(_readable(await (self._list() if anew else self.records()), self.settings.reader))
+
+    async def _list(self) -> tuple[KeyValue, ...]:
+        async with self._etcd() as etcd:
             return tuple((await etcd.list(self.settings.prefix.encode())).items)
-
-        return await self._once(Scene.records, look)
 
     async def programs(self) -> tuple[Announcement, ...]:
         """Every program that announced itself."""
 
         async def look() -> tuple[Announcement, ...]:
-            return await fleet.programs(await self._client(), self.settings.fleet_prefix)
+            async with self._etcd() as etcd:
+                return await fleet.programs(etcd, self.settings.fleet_prefix)
 
         return await self._once(Scene.programs, look)
+
+    async def asked(self) -> tuple[Asked, ...]:
+        """Every one of them with its status document, as far as it can be had."""
+
+        async def look() -> tuple[Asked, ...]:
+            return await ask_fleet.documents(await self.programs())
+
+        return await self._once(Scene.asked, look)
 
     async def drains(self) -> Drains:
         """Every marker of an operator's."""
 
         async def look() -> Drains:
-            return await fleet.drains(await self._client(), self.settings.fleet_prefix)
+            async with self._etcd() as etcd:
+                return await fleet.drains(etcd, self.settings.fleet_prefix)
 
         return await self._once(Scene.drains, look)
 
-    async def _client(self) -> Etcd:
-        async with self._entering:
-            if not self._entered:
-                await self._etcd.__aenter__()
-                self._entered = True
-        return self._etcd
+    @contextlib.asynccontextmanager
+    async def _etcd(self) -> AsyncIterator[Etcd]:
+        """A client to read with. Raises RegistryError, at once where no member answers."""
+        if not any(each.status for each in await self.endpoints()):
+            raise RegistryUnavailableError("etcd could not be asked")
+        async with Etcd(self.config) as etcd, patience(self.settings, etcd):
+            yield etcd
 
     async def _once(self, question: Callable[..., Awaitable[T]], look: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer to a question, looked for when it is first asked. Who waits no longer leaves it to the others."""
         if question not in self._asked:
             self._asked[question] = asyncio.create_task(look())
         return cast("T", await asyncio.shield(self._asked[question]))
+
+
+def _readable(items: Iterable[KeyValue], reader: Reader) -> Iterator[Instance]:
+    for item in items:
+        with contextlib.suppress(RecordError):
+            yield reader.read(item)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ambcore.model import parse_port
+from ambcore.model import IPAddress, parse_ip, parse_port
 from ambctl.common import Common
 from ambctl.doctor.names import CHECKS
 from ambnet.docker_options import DEFAULT_URL, parse_docker_url
-from ambnet.fleet import FleetOptions
 from ambnet.options import choice, option, repeated, switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doctor(Common, FleetOptions):
+class Doctor(Common):
     """Check the whole chain from this machine: etcd, certificates, Docker, the kernel, every program, every record."""
 
     EXAMPLES = (
@@ -33,6 +32,14 @@ class Doctor(Common, FleetOptions):
     )
     write_probe: bool = switch(
         "--write-probe", help="also write a key below the prefix, for a moment, to see whether that is allowed"
+    )
+    advertise: IPAddress | None = option(
+        "--advertise",
+        default=None,
+        help="what this machine's registrar is told to publish; default: the address that reaches etcd",
+        parse=parse_ip,
+        env=["AMB_ADVERTISE", "COREOS_PRIVATE_IPV4"],
+        metavar="IP",
     )
     docker: str = option(
         "--docker",

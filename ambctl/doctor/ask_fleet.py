@@ -1,0 +1,76 @@
+"""Ask every program that announced itself, and knock where records without a lease lead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from ambcore.errors import RecordError
+from ambcore.fleet import Announcement
+from ambcore.health import Result, Verdict
+from ambcore.history import KeyValue
+from ambcore.model import Address, Protocol
+from ambcore.table import Reader
+from ambctl.doctor.judge_programs import Asked
+from ambctl.doctor.judge_records import Record
+from ambnet.announce import host_name
+from ambnet.asking import Failure, ask
+from ambnet.tcpcheck import knock
+
+ANSWER = 2.0  # seconds for a status document
+DIAL = 1.0  # seconds for a connection
+MOST_DIALS = 200  # that one look may begin; records without a lease are few
+
+
+async def documents(programs: Sequence[Announcement]) -> tuple[Asked, ...]:
+    """Each with its status document, as far as it can be had from here. Never raises."""
+    here = host_name()
+    urls = {each.id: f"{url}/status.json" for each in programs if (url := each.admin_from(here))}
+    answers = await ask(urls, ANSWER)
+    return tuple(_asked(each, answers.get(each.id)) for each in programs)
+
+
+def _asked(program: Announcement, answer: object) -> Asked:
+    if isinstance(answer, Mapping):
+        return Asked(program, answer)
+    if isinstance(answer, Failure):
+        return Asked(program, None, answer.why)
+    return Asked(program, None, "" if answer is None else "it answered with something else than a status")
+
+
+async def read(items: Sequence[KeyValue], reader: Reader) -> tuple[Record, ...]:
+    """Records as proxies read them; those without a lease are knocked at. Never raises."""
+    records = [_record(item, reader) for item in items]
+    asked = [place for place, record in enumerate(records) if _doubtful(record)][:MOST_DIALS]
+    results = await asyncio.gather(*(_dial(found.address) for place in asked if (found := records[place].found)))
+    for place, result in zip(asked, results, strict=True):
+        record = records[place]
+        if result.verdict is not Verdict.LOCAL:  # a fault of this machine says nothing of that one
+            answers = result.verdict is Verdict.PASSED
+            why = " ".join(filter(None, (result.verdict.value, result.error)))
+            records[place] = Record(record.item, record.found, answers=answers, why=why)
+    return tuple(records)
+
+
+def _record(item: KeyValue, reader: Reader) -> Record:
+    try:
+        return Record(item, reader.read(item))
+    except RecordError as error:
+        return Record(item, None, str(error))
+
+
+def _doubtful(record: Record) -> bool:
+    return record.found is not None and not record.item.lease and record.found.protocol is Protocol.TCP
+
+
+async def _dial(address: Address) -> Result:
+    check = knock(address, DIAL, time.monotonic())
+    while not isinstance(check, Result):
+        try:
+            await asyncio.sleep(max(0.0, check.next_look - time.monotonic()))
+        except asyncio.CancelledError:
+            check.close()
+            raise
+        check = check.look(time.monotonic()) or check
+    return check
