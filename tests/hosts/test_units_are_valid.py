@@ -10,6 +10,8 @@ from tests.hosts.conftest import Hosts
 from tests.hosts.machine import ROOT
 
 FLEET = sorted((ROOT / "units/fleet").glob("*.service"))
+SOCKETS = sorted((ROOT / "units/systemd/examples").glob("*.socket"))
+QUADLET = ROOT / "units/quadlet"
 PLAIN = sorted((ROOT / "units/systemd").glob("*.service"))
 
 # fleet 0.9 to 1.0 refuses a unit with any other option in [X-Fleet].
@@ -56,3 +58,30 @@ def test_systemd_verifies_the_unit_without_a_word(hosts: Hosts, unit: Path) -> N
     command = f"systemd-analyze verify --man=no /etc/systemd/system/{name} 2>&1"
     said = hosts.a.run("sh", "-c", f"{command}; echo exit $?")
     assert said == "exit 0"
+
+
+@pytest.mark.docker
+@pytest.mark.hosts
+@pytest.mark.parametrize("unit", SOCKETS, ids=lambda unit: unit.stem)
+def test_systemd_verifies_an_example_of_a_socket_without_a_word(hosts: Hosts, unit: Path) -> None:
+    place = f"/run/verified/{unit.name}"
+    hosts.a.write(place, unit.read_text())
+    said = hosts.a.run("sh", "-c", f"systemd-analyze verify --man=no {place} 2>&1; echo exit $?")
+    assert said == "exit 0"
+
+
+@pytest.mark.docker
+@pytest.mark.hosts
+def test_podman_makes_units_of_every_quadlet_without_a_word(hosts: Hosts) -> None:
+    """By Podman's own generator; it names a key that it does not know, and leaves out a file that it does not like."""
+    folder = "/run/quadlet-tested"
+    for each in QUADLET.iterdir():
+        hosts.a.write(f"{folder}/{each.name}", each.read_text())
+    generate = f"QUADLET_UNIT_DIRS={folder} /usr/libexec/podman/quadlet -dryrun -no-kmsg-log"
+    made = hosts.a.run("sh", "-c", f"{generate} 2>&1")
+    said = [line for line in made.splitlines() if line.startswith("quadlet-generator") and "Loading source" not in line]
+    assert not said
+    started = [line for line in made.splitlines() if line.startswith("ExecStart=")]
+    assert len(started) == len(list(QUADLET.iterdir()))
+    for line in ("simple-amb 10.0.0.11:2379 10.0.0.12:2379 10.0.0.13:2379", "dynproxy redis-A 6379"):
+        assert sum(each.endswith(f"etcd-ambassadors/{line}") for each in started) == 1
