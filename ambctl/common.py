@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ambcore.admission import Admission, IPNetwork, parse_networks
 from ambcore.errors import RegistryUnavailableError
 from ambcore.table import Reader
+from ambctl.paper import Paper, paper
 from ambnet.etcd.options import EtcdOptions
 from ambnet.fleet_options import FleetOptions
 from ambnet.log import log_option
@@ -66,6 +69,13 @@ class Common(EtcdOptions, FleetOptions):
     def reader(self) -> Reader:
         """Reads records as a proxy with the same options does."""
         return Reader(self.prefix, Admission(self.instances_in))
+
+    @property
+    def paper(self) -> Paper:
+        """What standard output is written on."""
+        terminal = sys.stdout.isatty()
+        columns = shutil.get_terminal_size().columns if terminal else 0
+        return paper(self.color, os.environ, terminal=terminal, columns=columns, encoding=sys.stdout.encoding)
 
 
 @contextlib.asynccontextmanager

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ambcore.drains import Drains
 from ambcore.errors import RecordError
+from ambcore.findings import Level
+from ambcore.fleet import Drain
 from ambcore.model import Instance, Protocol
 from ambcore.schema import split_key
 from ambcore.table import Rejection, Table
 from ambcore.text import visible
 from ambctl.view import Entry, News
 
-HEADS = ("SERVICE", "INSTANCE", "ADDRESS", "STATE", "WEIGHT", "OWNER", "NOTE")
+
+class Shade(NamedTuple):
+    """A text that says how something stands."""
+
+    text: str
+    level: Level
+
+
+Cell = str | Shade
+
+
+class Column(NamedTuple):
+    """A table's column. Where there is no room, a `note` stands below its row, a `spare` column is left out, and a
+    `firm` one is the last to be wrapped.
+    """
+
+    head: str
+    firm: bool = False
+    spare: bool = False
+    note: bool = False
+    right: bool = False
+
+
+LISTING = (
+    Column("SERVICE"),
+    Column("INSTANCE"),
+    Column("ADDRESS", firm=True),
+    Column("STATE", firm=True),
+    Column("WEIGHT", spare=True),
+    Column("OWNER", spare=True),
+    Column("NOTE", note=True),
+)
 
 Document = dict[str, Any]
+
+NO_DRAINS = Drains()
 
 
 def key_text(key: bytes) -> str:
@@ -38,17 +74,34 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(padded[: last + 1]).rstrip()
 
 
-def listing(entries: Iterable[Entry], prefix: str) -> Iterator[str]:
-    """All records as one table."""
-    return aligned([HEADS, *(_row(entry, prefix) for entry in entries)])
+def listing(entries: Iterable[Entry], prefix: str, drains: Drains = NO_DRAINS) -> list[tuple[Cell, ...]]:
+    """A row of LISTING for each record."""
+    return [_row(entry, prefix, drains) for entry in entries]
 
 
-def _row(entry: Entry, prefix: str) -> tuple[str, ...]:
+def _row(entry: Entry, prefix: str, drains: Drains) -> tuple[Cell, ...]:
     if isinstance(entry.found, RecordError):
         service, name = _names(entry.item.key, prefix)
-        return service, name, "", "refused", "", "", visible(str(entry.found))
-    one = entry.found
-    return one.service, one.id, _address(one), one.readiness.value, str(one.weight), visible(one.owner or ""), ""
+        return service, name, "", Shade("refused", Level.RED), "", "", visible(str(entry.found))
+    one, note = _drained(entry.found, drains)
+    return one.service, one.id, _address(one), _state(one), str(one.weight), visible(one.owner or ""), note
+
+
+def _state(instance: Instance) -> Shade:
+    return Shade(instance.readiness.value, Level.GREEN if instance.takes_new else Level.AMBER)
+
+
+def _drained(instance: Instance, drains: Drains) -> tuple[Instance, str]:
+    """The instance as operators want it, and a word about that where it is not what its record says."""
+    (wanted,) = drains.over((instance,))
+    if (marker := drains.hitting(instance)) is None or wanted is instance:
+        return instance, ""
+    return wanted, visible(f"{f'host {marker.host} drained' if marker.host else 'drained'}{_reason(marker)}")
+
+
+def _reason(marker: Drain) -> str:
+    by = f" by {marker.by}" if marker.by else ""
+    return f"{by}: {marker.why}" if marker.why else by or " by an operator"
 
 
 def _names(key: bytes, prefix: str) -> tuple[str, str]:
@@ -65,32 +118,37 @@ def _address(instance: Instance) -> str:
     return f"{instance.address}{'/udp' if instance.protocol is Protocol.UDP else ''}"
 
 
-def details(entries: Iterable[Entry]) -> Iterator[str]:
-    """Each record as a block of its fields."""
-    for number, entry in enumerate(entries):
-        if number:
-            yield ""
-        yield key_text(entry.item.key)
-        for name, value in _fields(entry):
-            yield f"  {name:<10}  {visible(value)}"
-
-
-def _fields(entry: Entry) -> Iterator[tuple[str, str]]:
+def fields(entry: Entry, left: Mapping[int, int | None], drains: Drains = NO_DRAINS) -> Iterator[tuple[str, Cell]]:
+    """Each field of a record with its name; `left` are the seconds that leases have left, None for one that ended."""
     if isinstance(entry.found, RecordError):
-        yield "refused", str(entry.found)
+        yield "refused", Shade(visible(str(entry.found)), Level.RED)
+        yield "lease", _lease(entry.item.lease, left)
+        yield "revision", str(entry.item.revision)
         return
-    one = entry.found
+    one, note = _drained(entry.found, drains)
     yield "address", _address(one)
-    yield "state", one.readiness.value
+    yield "state", _state(one)
+    if note:
+        yield "note", note
     yield "weight", str(one.weight)
-    yield "lease", f"{entry.item.lease:x}" if entry.item.lease else "none: stays until it is removed"
+    yield "lease", _lease(entry.item.lease, left)
+    yield "revision", str(entry.item.revision)
     for name in ("owner", "epoch", "container"):
         if value := getattr(one, name):
-            yield name, value
+            yield name, visible(value)
     if one.tags:
-        yield "tags", ", ".join(one.tags)
+        yield "tags", visible(", ".join(one.tags))
     for name, value in one.attributes:
-        yield "attribute", f"{name} = {value}"
+        yield "attribute", visible(f"{name} = {value}")
+
+
+def _lease(lease: int, left: Mapping[int, int | None]) -> Cell:
+    if not lease:
+        return "none: stays until it is removed"
+    if lease not in left:
+        return f"{lease:x}"
+    seconds = left[lease]
+    return Shade(f"{lease:x}, ended", Level.RED) if seconds is None else f"{lease:x}, {seconds} s left"
 
 
 def news_lines(news: News) -> Iterator[str]:
@@ -115,24 +173,40 @@ def _line(instance: Instance) -> str:
 # As JSON
 
 
-def listing_document(entries: Sequence[Entry], prefix: str, revision: int) -> Document:
+def listing_document(entries: Sequence[Entry], prefix: str, revision: int, drains: Drains = NO_DRAINS) -> Document:
     """All records, by service."""
     services: dict[str, list[Document]] = {}
     for entry in entries:
         if isinstance(entry.found, Instance):
-            services.setdefault(entry.found.service, []).append(_record(entry, entry.found))
+            services.setdefault(entry.found.service, []).append(_record(entry, entry.found, drains))
     return {"prefix": prefix, "revision": revision, "services": services, "refused": _refused(entries)}
 
 
-def service_document(entries: Sequence[Entry], service: str, revision: int) -> Document:
-    """The records of one service."""
-    found = [_record(entry, entry.found) for entry in entries if isinstance(entry.found, Instance)]
+def service_document(
+    entries: Sequence[Entry],
+    service: str,
+    revision: int,
+    left: Mapping[int, int | None],
+    drains: Drains = NO_DRAINS,
+) -> Document:
+    """The records of one service, with the seconds that their leases have left."""
+    found = [
+        _record(entry, entry.found, drains) | {"lease_left": left.get(entry.item.lease)}
+        for entry in entries
+        if isinstance(entry.found, Instance)
+    ]
     return {"service": service, "revision": revision, "instances": found, "refused": _refused(entries)}
 
 
-def _record(entry: Entry, instance: Instance) -> Document:
-    # Hexadecimal as etcdctl writes leases: many JSON readers round numbers of that size.
-    return {**instance_document(instance), "lease": f"{entry.item.lease:x}" if entry.item.lease else None}
+def _record(entry: Entry, instance: Instance, drains: Drains) -> Document:
+    marker = drains.hitting(instance)
+    return {
+        **instance_document(instance),
+        # Hexadecimal as etcdctl writes leases: many JSON readers round numbers of that size.
+        "lease": f"{entry.item.lease:x}" if entry.item.lease else None,
+        "revision": entry.item.revision,
+        "drained": None if marker is None else visible(str(marker)),
+    }
 
 
 def instance_document(instance: Instance) -> Document:

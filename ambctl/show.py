@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ambcore.schema import service_prefix
-from ambctl import render
+from ambctl import draw, render
+from ambctl.asked import drained, time_left
 from ambctl.common import DONE, NOT_SO, Common, complain, patience, print_json, print_lines
-from ambctl.names import parse_service
+from ambctl.names import parse_service, services
 from ambctl.view import entries
+from ambnet.command import meant
 from ambnet.etcd import Etcd
 from ambnet.options import positional
 
@@ -26,12 +28,17 @@ async def show(settings: Show) -> int:
     """Every field of a service's records."""
     async with Etcd(settings.etcd_config()) as etcd, patience(settings, etcd):
         listed = await etcd.list(service_prefix(settings.service, settings.prefix).encode())
-    found = entries(listed, settings.reader)
-    if not found:
-        complain(f"no service {settings.service} under {settings.prefix}")
-        return NOT_SO
+        found = entries(listed, settings.reader)
+        if not found:
+            names = services(await etcd.list(settings.prefix.encode()), settings.prefix)
+            complain(f"no service {settings.service} under {settings.prefix}{meant(settings.service, names)}")
+            return NOT_SO
+        left = await time_left(etcd, (item.lease for item in listed.items))
+        drains = await drained(etcd, settings.fleet_prefix)
     if settings.json:
-        print_json(render.service_document(found, settings.service, listed.revision))
-    else:
-        print_lines(render.details(found))
+        print_json(render.service_document(found, settings.service, listed.revision, left, drains))
+        return DONE
+    where = settings.paper
+    blocks = (draw.fields(render.key_text(each.item.key), render.fields(each, left, drains), where) for each in found)
+    print_lines(line for number, block in enumerate(blocks) for line in ([""] if number else []) + block)
     return DONE

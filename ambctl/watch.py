@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ambcore.history import Message
 from ambcore.schema import service_prefix
-from ambctl import render
+from ambctl import draw, render
 from ambctl.common import DONE, Common, patience, print_lines
 from ambctl.names import parse_service
 from ambctl.view import View
@@ -29,7 +29,7 @@ class Watch(Common):
 async def watch(settings: Watch) -> int:
     """What there is, then every change; ends by interruption only."""
     prefix = service_prefix(settings.service, settings.prefix) if settings.service else settings.prefix
-    view = View()
+    view, where = View(), settings.paper
 
     def tell(message: Message) -> None:
         nonlocal view
@@ -37,7 +37,7 @@ async def watch(settings: Watch) -> int:
         if settings.json:
             print_lines(map(json.dumps, render.news_documents(news)))
         else:
-            print_lines(render.news_lines(news))
+            print_lines(draw.news(render.news_lines(news), where))
 
     async with Etcd(settings.etcd_config()) as etcd, PrefixWatch(etcd, prefix) as messages:
         async with patience(settings, etcd):

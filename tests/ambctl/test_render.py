@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ambcore.drains import Drains
+from ambcore.fleet import Drain
 from ambcore.history import Changed, KeyValue, Listed
 from ambcore.model import Address, Instance, Protocol, Readiness
 from ambcore.schema import encode_record, record_key
 from ambcore.table import Reader
-from ambctl.render import aligned, details, listing, listing_document, news_documents, news_lines, service_document
+from ambctl import draw
+from ambctl.draw import table
+from ambctl.paper import MARKS, Paper
+from ambctl.render import (
+    LISTING,
+    NO_DRAINS,
+    aligned,
+    fields,
+    key_text,
+    listing,
+    listing_document,
+    news_documents,
+    news_lines,
+    service_document,
+)
 from ambctl.view import Entry, View, entries
 
 PREFIX = "/services/"
@@ -38,12 +55,25 @@ def found(*items: KeyValue) -> tuple[Entry, ...]:
     return entries(Listed(items, 1), READER)
 
 
+def plain_fields(entry: Entry, left: Mapping[int, int | None], drains: Drains = NO_DRAINS) -> list[str]:
+    return draw.fields(key_text(entry.item.key), fields(entry, left, drains), Paper())
+
+
+def told(entries_found: tuple[Entry, ...]) -> Iterator[str]:
+    """What ls and show say into a pipe and on a narrow terminal."""
+    for paper in (Paper(), Paper(40, False, MARKS)):
+        yield from table(LISTING, listing(entries_found, PREFIX), paper)
+        for entry in entries_found:
+            yield from draw.fields(key_text(entry.item.key), fields(entry, {}), paper)
+
+
 EVIL = KeyValue(b"/services/redis-A/evil", b"127.0.0.1:80", 1)
 ODD = KeyValue(b"/services/odd\x1b[2J\xff", b"x", 1)
 
 
 def test_a_listing_is_one_aligned_table_with_the_refused_records_in_it() -> None:
-    assert list(listing(found(item(REDIS, 7), item(DNS), EVIL), PREFIX)) == [
+    rows = listing(found(item(REDIS, 7), item(DNS), EVIL), PREFIX)
+    assert table(LISTING, rows, Paper()) == [
         "SERVICE  INSTANCE            ADDRESS               STATE     WEIGHT  OWNER    NOTE",
         "dns      bind                [2001:db8::7]:53/udp  draining  3",
         (
@@ -58,19 +88,50 @@ def test_a_column_that_nobody_needs_is_left_out() -> None:
     assert list(aligned([("A", "B", "C"), ("1", "", "x-"), ("", "", "22")])) == ["A  C", "1  x-", "-  22"]
 
 
-def test_details_are_every_field_that_is_not_nothing() -> None:
-    assert list(details(found(item(REDIS, 0x4BE1), EVIL)))[3:] == [
+def test_a_record_is_every_field_that_is_not_nothing() -> None:
+    (entry,) = found(item(REDIS, 0x4BE1))
+    assert plain_fields(entry, {0x4BE1: 7}) == [
         "/services/redis-A/redis-demo.service",
         "  address     10.132.181.182:49155",
         "  state       up",
         "  weight      1",
-        "  lease       4be1",
+        "  lease       4be1, 7 s left",
+        "  revision    1",
         "  owner       core-01",
         "  epoch       5f0c",
         "  container   9d1c",
         "  tags        a, b",
         "  attribute   zone = 1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lease", "left", "says"),
+    [
+        (0, {}, "none: stays until it is removed"),
+        (7, {7: 4}, "7, 4 s left"),
+        (7, {7: None}, "7, ended"),
+        (7, {}, "7"),
+    ],
+)
+def test_a_lease_is_said_with_its_time(lease: int, left: dict[int, int | None], says: str) -> None:
+    (entry,) = found(item(DNS, lease))
+    assert f"  lease       {says}" in plain_fields(entry, left)
+
+
+def test_what_an_operator_drained_is_draining_and_says_by_whom() -> None:
+    entries_found = found(item(REDIS), item(DNS))
+    drains = Drains.of([Drain(host="core-01", by="ann", why="new kernel"), Drain("dns", "bind")])
+    rows = [line.split(maxsplit=6) for line in table(LISTING, listing(entries_found, PREFIX, drains), Paper())]
+    # DNS says so itself: no note.
+    assert [(row[1], row[3], row[6:]) for row in rows[1:]] == [
+        ("bind", "draining", []),
+        ("redis-demo.service", "draining", ["host core-01 drained by ann: new kernel"]),
+    ]
+    document = listing_document(entries_found, PREFIX, 9, drains)
+    (redis,) = document["services"]["redis-A"]
+    assert (redis["state"], redis["drained"]) == ("up", "host core-01")  # the record's word, and the operator's
+    assert "  note        host core-01 drained by ann: new kernel" in plain_fields(entries_found[1], {}, drains)
 
 
 def test_a_document_holds_every_field_and_every_refusal() -> None:
@@ -94,6 +155,8 @@ def test_a_document_holds_every_field_and_every_refusal() -> None:
                     "tags": ["a", "b"],
                     "attributes": {"zone": "1"},
                     "lease": "4000000000000000",
+                    "revision": 1,
+                    "drained": None,
                 }
             ]
         },
@@ -105,10 +168,10 @@ def test_a_document_holds_every_field_and_every_refusal() -> None:
             }
         ],
     }
-    assert service_document(found(item(REDIS, 2**62), EVIL), "redis-A", 9) == {
+    assert service_document(found(item(REDIS, 2**62), EVIL), "redis-A", 9, {2**62: 8}) == {
         "service": "redis-A",
         "revision": 9,
-        "instances": document["services"]["redis-A"],
+        "instances": [document["services"]["redis-A"][0] | {"lease_left": 8}],
         "refused": document["refused"],
     }
 
@@ -140,7 +203,7 @@ def test_news_are_lines_with_a_sign() -> None:
 def test_no_key_can_forge_a_line_or_steer_the_terminal(key: bytes) -> None:
     spoilt = KeyValue(key, b"10.1.2.3:80", 1)
     _, news = View().digest(Listed((spoilt,), 1), READER)
-    for line in (*listing(found(spoilt), PREFIX), *details(found(spoilt)), *news_lines(news)):
+    for line in (*told(found(spoilt)), *news_lines(news)):
         assert line.isprintable()
 
 
@@ -148,6 +211,6 @@ def test_no_key_can_forge_a_line_or_steer_the_terminal(key: bytes) -> None:
 def test_C24_whatever_a_record_holds_the_output_is_printable(records: list[tuple[bytes, bytes]]) -> None:
     items = tuple(KeyValue(b"/services/" + key, value, 1) for key, value in dict(records).items())
     _, news = View().digest(Listed(items, 1), READER)
-    lines = [*listing(found(*items), PREFIX), *details(found(*items)), *news_lines(news)]
+    lines = [*told(found(*items)), *news_lines(news)]
     documents = [listing_document(found(*items), PREFIX, 1), *news_documents(news)]
     assert all(text.isprintable() for text in (*lines, *map(json.dumps, documents)))
