@@ -105,6 +105,11 @@ def fields(title: str, pairs: Iterable[tuple[str, Cell]], paper: Paper) -> list[
     return [*drawn(Text(title, style="bold", overflow="fold"), paper), *drawn(Padding(grid, (0, 0, 0, 2)), paper)]
 
 
+def heading(text: str, paper: Paper) -> list[str]:
+    """A title above what follows."""
+    return [text] if paper.plain else drawn(_styled(text, "bold"), paper)
+
+
 def findings(found: Sequence[Finding], paper: Paper) -> list[str]:
     """One line a finding, with what to do; on a terminal that stands below, behind an arrow."""
     width = max((len(finding.topic) for finding in found), default=0)

@@ -39,11 +39,13 @@ VERBS: Mapping[str, Verb] = {
     "ls": Verb("ambctl.ls", "list every record, the refused ones with the reason"),
     "show": Verb("ambctl.show", "show everything about a service"),
     "watch": Verb("ambctl.watch", "say what there is, then every change, until interrupted"),
+    "doctor": Verb("ambctl.doctor", "check the whole chain from this machine: what is wrong, and what to do"),
     "put": Verb("ambctl.put", "write a record by hand"),
     "rm": Verb("ambctl.rm", "remove a record"),
     "drain": Verb("ambctl.drain", "give an instance, or all of a host, no new connections"),
     "undrain": Verb("ambctl.drain", "let them have new connections again"),
     "drains": Verb("ambctl.drain", "list what operators drained"),
+    "explain": Verb("ambctl.explain.verb", "say why a service, an instance or a container is reached, or is not"),
     "env": Verb("ambctl.env", "print link variables for docker run --env-file"),
     "sd": Verb("ambctl.sd", "print what Prometheus shall scrape"),
 }

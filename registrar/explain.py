@@ -92,10 +92,8 @@ def _is_meant(known: Known, name: str) -> bool:
 
 def _decisions(known: Known, asked: str, conventions: Conventions, host: Host, keeping: Keeping) -> Iterator[Finding]:
     own = called(str(known.looked.get("Id", "")), name_of(known.looked), asked)
-    steps = explain_container(known.looked, conventions, host, asked="" if own else asked)
-    yield from steps
-    said = {step.says for step in steps}
-    yield from (since(refusal) for refusal in known.refusals if not any(refusal.text in text for text in said))
+    yield from explain_container(known.looked, conventions, host, asked="" if own else asked)
+    yield from map(since, known.refusals)
     yield from (record(kept, keeping) for kept in known.kept)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ambcore.findings import Finding, Level
-from ambcore.registration.extract import SHORT_ID
+from ambcore.registration.extract import SHORT_ID, Refusal
 from registrar.explain import Kept, Known, explain_all
 from registrar.host_agent import HostAgent
 from registrar.host_plan import Key
@@ -51,10 +51,16 @@ class HostReport(Report):
             made = Kept(instance, agent.records.get(key) if key in agent.held else None, key in superseded)
             kept.setdefault(instance.container or "", []).append(made)
         known = (
-            Known(looked, tuple(kept.get(container, ())), agent.wanted.refusals.get(container, ()))
+            Known(looked, tuple(kept.get(container, ())), tuple(self._refused_since(container)))
             for container, looked in sorted(agent.looked.items(), key=lambda each: str(each[1].get("Name")))
         )
         return explain_all(name, known, agent.conventions, agent.host, self.keeping())
+
+    def _refused_since(self, container: str) -> Iterator[Refusal]:
+        """What the inspection alone did not come to: that it has ended since, or that another has its key."""
+        view = self._all.views.get(container)
+        seen = view.verdict.refusals if view is not None and view.verdict is not None else ()
+        yield from (each for each in self._all.wanted.refusals.get(container, ()) if each not in seen)
 
     def _name(self, container: str) -> str:
         view = self._all.views.get(container)

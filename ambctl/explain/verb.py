@@ -1,0 +1,73 @@
+"""`ambctl explain NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ambctl.common import DONE, NOT_ASKED, NOT_SO, Common, print_json, print_lines
+from ambctl.draw import findings, heading
+from ambctl.explain.judge import Explanation
+from ambctl.explain.text import document, ending, steps
+from ambctl.paper import Paper
+from ambnet.docker_options import DEFAULT_URL, parse_docker_url
+from ambnet.options import option, positional
+
+MAX_NAME = 512  # characters; a record's key has no more bytes
+
+
+def _name(text: str) -> str:
+    name = text.strip("/")
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise ValueError(f"a name has 1 to {MAX_NAME} printable characters, not {text[:80]!r}")
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explain(Common):
+    """Say why a service, an instance or a container is reached or not: every decision, and the first that fails."""
+
+    EXAMPLES = (
+        "ambctl explain redis-A",
+        "ambctl explain redis-A/redis-demo.service",
+        "ambctl explain redis-demo.service --json | jq .cause",
+    )
+
+    name: str = positional("NAME", help="a service, an instance, SERVICE/INSTANCE, or a container", parse=_name)
+    docker: str = option(
+        "--docker",
+        default=DEFAULT_URL,
+        help="the Docker daemon here, which is asked where no registrar knows the name",
+        parse=parse_docker_url,
+        env=["DOCKER_HOST"],
+        metavar="URL",
+    )
+
+
+async def explain(settings: Explain) -> int:
+    """Gather, judge, print."""
+    from ambctl.explain.gather import gather  # noqa: PLC0415 - `--help` needs neither etcd nor Docker
+    from ambctl.explain.judge import judge  # noqa: PLC0415
+
+    told = judge(await gather(settings, settings.name, settings.fleet_prefix, settings.docker))
+    if settings.json:
+        print_json(document(told))
+    else:
+        print_lines(drawn(told, settings.paper))
+    return exit_code(told)
+
+
+def exit_code(told: Explanation) -> int:
+    """1 for anything red and for what does not exist, 3 if etcd could not be asked, else 0."""
+    if told.cause is not None or (told.asked and not told.kinds):
+        return NOT_SO
+    return DONE if told.asked else NOT_ASKED
+
+
+def drawn(told: Explanation, paper: Paper) -> Iterator[str]:
+    """Each source's steps below its name, then how it ends."""
+    for title, found in (*steps(told), ending(told)):
+        if title:
+            yield from heading(title, paper)
+        yield from findings(found, paper)
+        yield ""
