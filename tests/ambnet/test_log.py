@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import TextIO
 
 import pytest
 
-from ambnet.log import LEVELS, QUEUE_LINES, NeverWaiting, OneLine
+from ambnet.log import LEVELS, QUEUE_LINES, SHAPES, NeverWaiting, OneLine
 from tests.support.waiting import eventually
 
 
@@ -48,6 +50,24 @@ def test_a_traceback_is_one_line_too() -> None:
     line = OneLine("%(message)s").format(failed)
     assert line.isprintable()
     assert "ValueError: invalid literal" in line
+
+
+@pytest.mark.parametrize(
+    "message", ['a "quoted" \\ word', "größe 赤", "a\nb", "\x1b[2J\u202e\u2028", "\ud800", "\x00", "{}%s"]
+)
+def test_a_record_is_one_json_object_whose_message_is_the_line_of_text(message: str) -> None:
+    formatted = SHAPES["json"]().format(record("%s", message))
+    assert formatted.isprintable()
+    told = json.loads(formatted)
+    assert list(told) == ["ts", "level", "logger", "msg"]
+    assert (told["level"], told["logger"]) == ("info", "source")
+    assert told["msg"] == OneLine("%(message)s").format(record("%s", message))
+
+
+def test_the_time_of_a_json_record_is_rfc_3339_in_utc_with_milliseconds() -> None:
+    made = record("x")
+    made.created, made.msecs = 1769860805.007, 7.4
+    assert json.loads(SHAPES["json"]().format(made))["ts"] == "2026-01-31T12:00:05.007Z"
 
 
 @pytest.fixture
@@ -94,6 +114,27 @@ def test_C28_a_reader_that_stalls_holds_nobody_up_and_learns_what_it_missed(pipe
     assert text == "." * filled + lines + f"WARNING log: {dropped} lines were dropped here\nINFO source: after\n"
 
 
+def test_what_was_dropped_is_counted_for_good_and_said_in_the_shape_of_the_log(pipe: tuple[int, TextIO]) -> None:
+    reader, stream = pipe
+    filled = fill(stream)
+    handler = NeverWaiting(stream, "json")
+    for number in range(3 * QUEUE_LINES):
+        handler.emit(record("%d", number))
+    lost = handler.lost
+    assert lost >= QUEUE_LINES  # the thread may have taken some meanwhile
+    text = os.read(reader, filled).decode()
+    while text.count("\n") < QUEUE_LINES:
+        text += os.read(reader, 65536).decode()
+    eventually(handler._lines.empty, 5, "all is written")
+    handler.emit(record("after"))
+    handler.close()
+    text += os.read(reader, 1 << 20).decode()
+    *_, gap, last = text.splitlines()
+    assert json.loads(gap)["msg"] == f"{lost} lines were dropped here"
+    assert json.loads(last)["msg"] == "after"
+    assert handler.lost == lost
+
+
 def test_closing_writes_what_is_queued_and_closing_twice_is_fine(pipe: tuple[int, TextIO]) -> None:
     reader, stream = pipe
     handler = NeverWaiting(stream)
@@ -117,6 +158,24 @@ log.warning("last")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stderr == "INFO x: first\nWARNING x: last\n"
     assert done.stdout == ""
+
+
+def test_a_program_that_is_told_so_speaks_json_alone() -> None:
+    program = """
+import logging
+from ambnet.log import dropped, start_logging
+start_logging("info", "json")
+log = logging.getLogger("x")
+try:
+    int("why")
+except ValueError:
+    log.exception("failed")
+assert dropped() == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    told = json.loads(done.stderr)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["ts"])
+    assert told["msg"].startswith("failed\\nTraceback")
 
 
 def test_the_levels_are_those_of_the_option() -> None:
