@@ -104,6 +104,9 @@ class Announcer:
         fleet: str,
         admin: Callable[[], Awaitable[str | None]],
         services: Callable[[], Iterable[str]],
+        *,
+        look: float = LOOK,
+        again: float = AGAIN,
     ) -> None:
         self.owner: str | None = None
         self.key: str | None = None
@@ -111,6 +114,7 @@ class Announcer:
         self._etcd, self._keeper = etcd, keeper
         self._fleet = fleet
         self._admin, self._services = admin, services
+        self._look, self._again = look, again
         host = host_name()
         self._program = Announcement(
             kind=kind,
@@ -140,12 +144,12 @@ class Announcer:
                 self.last_error = str(error)
                 text = "this etcd user may not write %s: nobody is told of this program"
                 self._saying.say("denied", logging.WARNING, text, self._key)
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(self._again)
             except RegistryError as error:
                 self.last_error = str(error)
             except Exception as error:  # noqa: BLE001 - a defect of ours is said, and is no reason to end the program
                 self._saying.say("defect", logging.CRITICAL, "unforeseen, while announcing this program: %r", error)
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(self._look)
 
     async def _write(self, lease: int) -> None:
         """Have etcd hold what is true now. Raises RegistryError."""

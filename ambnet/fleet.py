@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 
@@ -88,7 +88,7 @@ class DrainWatch:
                 while not self.known and not self.denied:
                     await self._changed.wait()
 
-    async def changes(self) -> AsyncIterator[Drains]:
+    async def changes(self) -> AsyncGenerator[Drains, None]:
         """Endless: what they are, and what they are after every change."""
         while True:
             changed = self._changed
