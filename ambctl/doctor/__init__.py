@@ -7,8 +7,6 @@ by itself and all at once, `names` puts them into the order in which one thing d
 from __future__ import annotations
 
 from ambctl.common import DONE, NOT_ASKED, NOT_SO, print_json, print_lines
-from ambctl.doctor.checks import examine
-from ambctl.doctor.scene import Scene
 from ambctl.doctor.settings import Doctor
 from ambctl.doctor.summary import Outcome, document, summary
 from ambctl.draw import findings
@@ -20,13 +18,15 @@ CODES = {Outcome.WELL: DONE, Outcome.ILL: NOT_SO, Outcome.UNSEEN: NOT_ASKED}
 
 async def doctor(settings: Doctor) -> int:
     """Look, say what was found, and return 0 for nothing red, 1 for something, 3 when nothing could be looked at."""
+    from ambctl.doctor.checks import examine  # noqa: PLC0415 - `--help` needs neither etcd nor Docker
+    from ambctl.doctor.scene import Scene  # noqa: PLC0415
+
     async with Scene(settings) as scene:
         done = await examine(scene)
     found = [finding for check in done for finding in check.findings]
     if settings.json:
         print_json(document([(check.check, check.findings) for check in done]))
     else:
-        paper = settings.paper
-        print_lines(findings(found, paper))
-        print_lines(["", *findings(list(summary(found)), paper)])
+        print_lines(findings(found, settings.paper))
+        print_lines(["", *findings(list(summary(found)), settings.paper)])
     return CODES[Outcome.of(found)]

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 
 from ambcore.errors import RecordError
 from ambcore.fleet import Announcement
-from ambcore.health import Result, Verdict
+from ambcore.health import Verdict
 from ambcore.history import KeyValue
-from ambcore.model import Address, Protocol
+from ambcore.model import Protocol
 from ambcore.table import Reader
 from ambctl.doctor.judge_programs import Asked
 from ambctl.doctor.judge_records import Record
+from ambctl.explain.gather import dial
 from ambnet.announce import host_name
 from ambnet.asking import Failure, ask
-from ambnet.tcpcheck import knock
 
 ANSWER = 2.0  # seconds for a status document
-DIAL = 1.0  # seconds for a connection
 MOST_DIALS = 200  # that one look may begin; records without a lease are few
 
 
@@ -43,7 +41,7 @@ async def read(items: Sequence[KeyValue], reader: Reader) -> tuple[Record, ...]:
     """Records as proxies read them; those without a lease are knocked at. Never raises."""
     records = [_record(item, reader) for item in items]
     asked = [place for place, record in enumerate(records) if _doubtful(record)][:MOST_DIALS]
-    results = await asyncio.gather(*(_dial(found.address) for place in asked if (found := records[place].found)))
+    results = await asyncio.gather(*(dial(found.address) for place in asked if (found := records[place].found)))
     for place, result in zip(asked, results, strict=True):
         record = records[place]
         if result.verdict is not Verdict.LOCAL:  # a fault of this machine says nothing of that one
@@ -62,15 +60,3 @@ def _record(item: KeyValue, reader: Reader) -> Record:
 
 def _doubtful(record: Record) -> bool:
     return record.found is not None and not record.item.lease and record.found.protocol is Protocol.TCP
-
-
-async def _dial(address: Address) -> Result:
-    check = knock(address, DIAL, time.monotonic())
-    while not isinstance(check, Result):
-        try:
-            await asyncio.sleep(max(0.0, check.next_look - time.monotonic()))
-        except asyncio.CancelledError:
-            check.close()
-            raise
-        check = check.look(time.monotonic()) or check
-    return check
