@@ -200,7 +200,7 @@ async def serve_admin(
     for path, handler in more.items():
         application.router.add_get(path, handler)
     _Page(board or OwnBoard(socket.gethostname(), admin), history).add_to(application)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     try:
         try:

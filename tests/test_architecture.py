@@ -27,6 +27,7 @@ PURE = (
     "ambctl/doctor/names.py",
     "ambctl/doctor/summary.py",
     "ambnet/page/documents.py",
+    "ambnet/page/essence.py",
     "ambnet/page/fragments.py",
     "ambnet/page/gather.py",
     "ambnet/page/history.py",

@@ -18,17 +18,18 @@ from dataclasses import dataclass, field
 from ambcore.findings import Finding
 from ambnet.daemon import cancel
 from ambnet.page.board import Board
+from ambnet.page.essence import essence
 from ambnet.page.fragments import Snapshot, changes
 from ambnet.page.gather import fleet
-from ambnet.page.history import History, Rates
-from ambnet.page.model import Fleet, Service
+from ambnet.page.history import WINDOW, History, Rates
+from ambnet.page.model import Fleet, Service, Sight
 from ambnet.page.render import Figures, Renderer
 from ambnet.threads import in_thread
 
 log = logging.getLogger("page")
 
 PERIOD = 0.5  # seconds between two looks
-SHARE = 0.04  # of one processor core, at most: with many instances looks are rarer
+SHARE = 0.1  # of one processor core, at most: where there is much to render looks are rarer
 FRESH = 0.2  # seconds: a page that is loaded meanwhile gets what was looked at then
 BEAT = 15.0  # seconds of silence before a sign of life
 EXPLAIN = 2.0  # seconds between two questions why a service is as it is
@@ -45,6 +46,8 @@ class Channel:
     snapshot: Snapshot = field(default_factory=Snapshot)
     version: int = 0
     looked: float = float("-inf")
+    shows: object = None  # the essence of what was rendered last, and the history's length then
+    moving: float = 0.0  # until then rates change, though nothing else does
     listeners: int = 0
     findings: Sequence[Finding] = ()
     explained: float = float("-inf")
@@ -141,9 +144,9 @@ class Live:
     async def _run(self) -> None:
         """Look again and again while somebody listens."""
         while self.listeners and not self._closed.is_set():
-            began = time.monotonic()
+            began = time.process_time()
             await self._look([channel for channel in self._channels.values() if channel.listeners])
-            took = time.monotonic() - began
+            took = time.process_time() - began
             await self._pause(max(PERIOD, took / SHARE))
 
     async def _pause(self, seconds: float) -> None:
@@ -163,23 +166,34 @@ class Live:
             try:
                 for channel in channels:
                     await self._ask(channel)
-                sight = self._board.look()
-                found = fleet(sight)
-                figures = Figures(self._rates.look(time.monotonic(), _counters(found)), self._history.series)
-                large = sum(len(service.seats) for service in found.services) > LARGE
-                for channel in channels:
-                    make = _maker(self._renderer, channel, found, figures)
-                    snapshot = await in_thread(make, "page") if large else make()
-                    channel.looked = time.monotonic()
-                    if changes(channel.snapshot, snapshot):
-                        channel.snapshot, channel.version = snapshot, channel.version + 1
-                        channel.news.set()
-                        channel.news = asyncio.Event()
+                await self._render(self._board.look(), channels)
             except Exception:
                 # What a program says of itself must not end the looking: the next look may go well.
                 log.exception("the page could not be made")
                 if not any(channel.version for channel in channels):
                     raise
+
+    async def _render(self, sight: Sight, channels: Sequence[Channel]) -> None:
+        """Make what these pages show of a moment, unless it is what they show already."""
+        now = time.monotonic()
+        shown = (essence(sight), self._history.taken)
+        for channel in channels:
+            channel.looked = now
+            if channel.shows != (shown, channel.findings):
+                channel.shows, channel.moving = (shown, channel.findings), now + 2 * WINDOW
+        moving = [channel for channel in channels if now < channel.moving]
+        if not moving:
+            return
+        found = fleet(sight)
+        figures = Figures(self._rates.look(now, _counters(found)), self._history.series)
+        large = sum(len(service.seats) for service in found.services) > LARGE
+        for channel in moving:
+            make = _maker(self._renderer, channel, found, figures)
+            snapshot = await in_thread(make, "page") if large else make()
+            if changes(channel.snapshot, snapshot):
+                channel.snapshot, channel.version = snapshot, channel.version + 1
+                channel.news.set()
+                channel.news = asyncio.Event()
 
     async def _ask(self, channel: Channel) -> None:
         now = time.monotonic()

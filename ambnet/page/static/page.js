@@ -154,8 +154,15 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // The filter.
 
+  let filtered = false;
+
   function filter() {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    if (!words.length && !filtered) {
+      if (nothing) nothing.hidden = document.getElementById("services").childElementCount > 0;
+      return;
+    }
+    filtered = words.length > 0;
     const matches = (text) => words.every((word) => text.includes(word));
     let shown = 0;
     const sections = service ? document.querySelectorAll(".whole") : document.querySelectorAll("#services > .service");
