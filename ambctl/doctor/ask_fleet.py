@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from ambcore.errors import RecordError
 from ambcore.fleet import Announcement
-from ambcore.health import Verdict
+from ambcore.health import Result, Verdict
 from ambcore.history import KeyValue
-from ambcore.model import Protocol
+from ambcore.model import Address, Protocol
 from ambcore.table import Reader
 from ambctl.doctor.judge_programs import Asked
 from ambctl.doctor.judge_records import Record
-from ambctl.explain.gather import dial
+from ambctl.explain.dial import dialled
 from ambnet.announce import host_name
 from ambnet.asking import Failure, ask
 
@@ -40,15 +39,18 @@ def _asked(program: Announcement, answer: object) -> Asked:
 async def read(items: Sequence[KeyValue], reader: Reader) -> tuple[Record, ...]:
     """Records as proxies read them; those without a lease are knocked at. Never raises."""
     records = [_record(item, reader) for item in items]
-    asked = [place for place, record in enumerate(records) if _doubtful(record)][:MOST_DIALS]
-    results = await asyncio.gather(*(dial(found.address) for place in asked if (found := records[place].found)))
-    for place, result in zip(asked, results, strict=True):
-        record = records[place]
-        if result.verdict is not Verdict.LOCAL:  # a fault of this machine says nothing of that one
-            answers = result.verdict is Verdict.PASSED
-            why = " ".join(filter(None, (result.verdict.value, result.error)))
-            records[place] = Record(record.item, record.found, answers=answers, why=why)
-    return tuple(records)
+    asked = [found.address for record in records if (found := record.found) and _doubtful(record)]
+    results = await dialled(asked[:MOST_DIALS])
+    return tuple(_dialled(record, results) if _doubtful(record) else record for record in records)
+
+
+def _dialled(record: Record, results: Mapping[Address, Result]) -> Record:
+    """With what came of knocking; a fault of this machine says nothing of that one."""
+    result = results.get(record.found.address) if record.found else None
+    if result is None or result.verdict is Verdict.LOCAL:
+        return record
+    why = " ".join(filter(None, (result.verdict.value, result.error)))
+    return Record(record.item, record.found, answers=result.verdict is Verdict.PASSED, why=why)
 
 
 def _record(item: KeyValue, reader: Reader) -> Record:
