@@ -130,8 +130,7 @@ def _instance(item: Document) -> Finding:
     if item["state"] == "ejected":
         return Finding(Level.RED, "instance", f"{name} is passed over, as connects to it failed{failed}", look)
     if item["state"] == "draining":
-        who = item.get("drained_by") or "its record says so"
-        text = f"{name} gets no new connections: {who}; {item['connections']} open"
+        text = f"{name} gets no new connections: {_drained(item.get('drained'))}; {item['connections']} open"
         return Finding(Level.AMBER, "instance", text, "ambctl undrain takes an operator's drain back")
     if check is not None and check["state"] == "suspect":
         return Finding(Level.AMBER, "instance", f"{name} failed its last check: {check['why']}{failed}", look)
@@ -140,6 +139,16 @@ def _instance(item: Document) -> Finding:
         answer += f" in {check['seconds'] * 1000:.1f} ms"
     last = f"; its last failure was: {check['why']}" if check is not None and check["why"] else ""
     return Finding(Level.GREEN, "instance", f"{name} {answer}; {item['connections']} open{failed}{last}")
+
+
+def _drained(marker: Document | None) -> str:
+    """Who says that an instance drains."""
+    if marker is None:
+        return "its record says that it drains"
+    what = f"all of host {marker['host']} is drained" if marker["host"] else "it is drained"
+    since = f" since {marker['since']}" if marker["since"] else ""
+    why = f": {marker['why']}" if marker["why"] else ""
+    return f"{what} by {marker['by'] or 'an operator'}{since}{why}"
 
 
 def _clients(service: Document) -> Iterator[Finding]:

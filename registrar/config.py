@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ambcore.errors import ConfigError
-from ambcore.model import MAX_INSTANCE, MAX_SERVICE, IPAddress, check_name, parse_ip, parse_port
-from ambcore.registration.extract import Wish, unreachable
+from ambcore.model import MAX_INSTANCE, MAX_SERVICE, IPAddress, check_name, parse_port
+from ambcore.registration.extract import Wish, parse_advertised
 from ambcore.registration.metadata import split_tags
 from ambnet.announce import AnnounceOptions
 from ambnet.docker_options import DEFAULT_URL, DockerOptions
@@ -37,16 +37,6 @@ def _container(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
         raise ValueError(f"a container is called by letters, digits and _.-, not {text!r}")
     return check_name("container", name, MAX_INSTANCE)
-
-
-def _advertise(text: str) -> IPAddress:
-    try:
-        ip = parse_ip(text)
-    except ValueError as error:
-        raise ValueError(f"expected an IP address, not {text!r}") from error
-    if (why := unreachable(ip)) is not None:
-        raise ValueError(f"{ip} cannot be told to other hosts: it is an address {why}")
-    return ip
 
 
 def _tags(text: str) -> tuple[str, ...]:
@@ -75,7 +65,7 @@ class Settings(EtcdOptions, DockerOptions, AdminOptions, AnnounceOptions, LogOpt
         "--advertise",
         default=None,
         help="this host's address for ports published on all of them; default: the one that reaches etcd",
-        parse=_advertise,
+        parse=parse_advertised,
         env=["AMB_ADVERTISE", "COREOS_PRIVATE_IPV4"],
         metavar="IP",
     )

@@ -6,14 +6,14 @@ one line, and each that is not says only why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ambcore.findings import Finding, Level
 from ambcore.model import Instance
 from ambcore.registration.conventions import Conventions
-from ambcore.registration.explain import explain_container
+from ambcore.registration.explain import explain_container, in_brief
 from ambcore.registration.extract import SHORT_ID, Host, Refusal, name_of
 from ambcore.registration.labels import mentions
 from ambcore.states import Lease
@@ -65,7 +65,7 @@ def explain_all(
     steps = [(each, [*_decisions(each, asked, conventions, host, keeping)]) for each in known[:MOST]]
     told = [step for _, each in steps for step in each]
     if len(known) > 1:
-        told = [step for one, each in steps for step in _in_brief(one, each)]
+        told = [step for one, each in steps for step in in_brief(name_of(one.looked), each)]
     if len(known) > MOST:
         told.append(Finding(Level.UNKNOWN, "containers", f"{len(known) - MOST} more are not told of: ask for one"))
     return (*upkeep(keeping), *told) if told else ()
@@ -95,14 +95,6 @@ def _decisions(known: Known, asked: str, conventions: Conventions, host: Host, k
     yield from explain_container(known.looked, conventions, host, asked="" if own else asked)
     yield from map(since, known.refusals)
     yield from (record(kept, keeping) for kept in known.kept)
-
-
-def _in_brief(known: Known, steps: Sequence[Finding]) -> Iterator[Finding]:
-    """What is not green of a container; where all is, its last line."""
-    worth = [step for step in steps if step.level is not Level.GREEN] or list(steps[-1:])
-    name = name_of(known.looked)
-    for step in worth:
-        yield Finding(step.level, step.topic, step.says if name in step.says else f"{name}: {step.says}", step.do)
 
 
 def since(refusal: Refusal) -> Finding:

@@ -5,7 +5,7 @@ The decisions are those of `extract` and `find`; here is what a person needs to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +77,12 @@ def explain_container(
         return tuple(replace(step, level=Level.AMBER) if step.level is Level.RED else step for step in steps)
     missed = (port for port in made if asked and tries(inspected, port, asked))
     return (*steps, *(_called_otherwise(inspected, port, asked, made[port]) for port in missed))
+
+
+def in_brief(name: str, steps: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What is not green of a container called `name`; where all is, the last step."""
+    worth = [step for step in steps if step.level is not Level.GREEN] or steps[-1:]
+    return tuple(replace(step, says=step.says if name in step.says else f"{name}: {step.says}") for step in worth)
 
 
 def _up_to_red(steps: Iterable[Finding]) -> Iterator[Finding]:

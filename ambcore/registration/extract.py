@@ -208,6 +208,17 @@ def on_this_host(port: int, host: Host, version: int | None = None) -> Address |
     return Address(str(ip), port)
 
 
+def parse_advertised(text: str) -> IPAddress:
+    """An address that other hosts can be told; raises ValueError."""
+    try:
+        ip = parse_ip(text)
+    except ValueError as error:
+        raise ValueError(f"expected an IP address, not {text!r}") from error
+    if (why := unreachable(ip)) is not None:
+        raise ValueError(f"{ip} cannot be told to other hosts: it is an address {why}")
+    return ip
+
+
 def unreachable(ip: IPAddress, bridges: Iterable[IPNetwork] = ()) -> str | None:
     """Why no other host can reach this address, as the end of a sentence; None if it may well do."""
     if ip.is_unspecified:

@@ -139,10 +139,10 @@ def _etcd(facts: Facts, *, known: bool = True) -> Iterator[Section]:
 
 
 def _no_record(facts: Facts) -> Finding:
-    services = sorted(facts.subject.services) or [facts.subject.name]
-    where = " or ".join(f"{facts.prefix}{service}/" for service in services[:3])
-    do = "what stands above says why; if nothing does: is registrar started, and does it register this service?"
-    return Finding(Level.RED, "record", f"there is no record of {facts.subject.name} under {where}", do)
+    name, services = facts.subject.name, sorted(facts.subject.services)
+    where = " or ".join(f"{facts.prefix}{service}/" for service in services[:3]) or facts.prefix
+    do = "what stands above says why; if nothing does: is registrar started on its host, and does it register this?"
+    return Finding(Level.RED, "record", f"there is no record of {name} under {where}", do)
 
 
 def _record(record: Record, facts: Facts) -> Finding:
@@ -258,7 +258,13 @@ def _proxies(facts: Facts) -> Iterator[Section]:
         if each.why_not and (each.program.more or {*each.program.services} & facts.subject.services)
     ]
     yield Section("proxies", tuple(_not_asked(concerned, "dynproxy")))
-    if not facts.etcd_error and not facts.fleet_error and not concerned and not any(each.findings for each in asked):
+    if (
+        facts.subject.services
+        and not facts.etcd_error
+        and not facts.fleet_error
+        and not concerned
+        and not any(each.findings for each in asked)
+    ):
         text = f"no proxy that is announced balances over {', '.join(sorted(facts.subject.services)) or 'it'}"
         do = "dynproxy SERVICE PORT starts one; one without etcd or with --announce no is not seen here"
         yield Section("proxies", (Finding(Level.AMBER, "proxy", text, do),))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ambcore.model import IPAddress
+from ambcore.registration.extract import parse_advertised
 from ambctl.common import DONE, NOT_ASKED, NOT_SO, Common, print_json, print_lines
 from ambctl.draw import findings, heading
 from ambctl.explain.judge import Explanation
@@ -42,14 +44,22 @@ class Explain(Common):
         env=["DOCKER_HOST"],
         metavar="URL",
     )
+    advertise: IPAddress | None = option(
+        "--advertise",
+        default=None,
+        help="with it, this host's address as registrar here was told; default: the one that reaches etcd",
+        parse=parse_advertised,
+        env=["AMB_ADVERTISE", "COREOS_PRIVATE_IPV4"],
+        metavar="IP",
+    )
 
 
 async def explain(settings: Explain) -> int:
     """Gather, judge, print."""
-    from ambctl.explain.gather import gather  # noqa: PLC0415 - `--help` needs neither etcd nor Docker
+    from ambctl.explain.gather import Here, gather  # noqa: PLC0415 - `--help` needs neither etcd nor Docker
     from ambctl.explain.judge import judge  # noqa: PLC0415
 
-    told = judge(await gather(settings, settings.name, settings.fleet_prefix, settings.docker))
+    told = judge(await gather(settings, settings.name, Here(settings.docker, settings.advertise)))
     if settings.json:
         print_json(document(told))
     else:
