@@ -20,7 +20,7 @@ START = sections((ROOT / "docs/start.md").read_text())
 BUILT = "The programs"  # the images, which were built before the tests: scripts/images
 END = "Away with it"
 IMAGES = ("demo-etcd", "registrar", "dynproxy", "ambctl")
-CONTAINERS = ("etcd", "registrar", "web", "web-1", "web-2")  # as the page calls them
+CONTAINERS = ("etcd", "registrar", "web-amb", "web-1", "web-2")  # as the page calls them
 DOCUMENTED = "192.168.1.52"
 
 
