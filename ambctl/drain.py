@@ -59,7 +59,7 @@ class Marking(Common):
                     raise ConfigError("--host", "it is for all instances of a host: leave out SERVICE")
                 if not self.host:
                     raise ConfigError("--host", "expected a host's name, owner or address")
-                return fleet.Drain(host=self.host)
+                return fleet.Drain(host=self.host.strip("[]"))
             if not instance:
                 raise ConfigError("SERVICE/INSTANCE", "missing: name an instance, or a host by --host")
             return fleet.Drain(service, instance)
@@ -120,7 +120,7 @@ async def drain(settings: Drain) -> int:
     if settings.json:
         print_json({"key": key, "revision": revision, **_document(marker, hit), "emptied": list(last)})
     else:
-        print_lines([f"{visible(str(marker))} drains: {_names(hit)}"])
+        print_lines([f"{visible(str(marker))} gets no new connections{_whom(marker, hit)}"])
         for service in last:
             complain(f"{visible(service)} has no instance left that takes new connections")
     return DONE
@@ -151,7 +151,7 @@ async def undrain(settings: Undrain) -> int:
     if settings.json:
         print_json({"keys": [key_text(key) for key in removed], "removed": True, **_document(marker, hit)})
     else:
-        print_lines([f"{visible(str(marker))} drains no more: {_names(hit)}"])
+        print_lines([f"{visible(str(marker))} may have new connections again{_whom(marker, hit)}"])
     for item in still:
         complain(f"{visible(f'{item.service}/{item.id}')} still drains{_because(after, [item])}")
     return DONE
@@ -200,10 +200,15 @@ def _document(marker: fleet.Drain, hit: Iterable[Instance]) -> Document:
     return {**named, **said, "instances": [f"{item.service}/{item.id}" for item in hit]}
 
 
+def _whom(marker: fleet.Drain, hit: Sequence[Instance]) -> str:
+    """Which instances a marker is of, where it does not say so itself."""
+    return f": {_names(hit)}" if marker.host or not hit else ""
+
+
 def _names(hit: Sequence[Instance]) -> str:
     names = [f"{item.service}/{item.id}" for item in hit]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return visible(", ".join(names[:SHOWN]) + more) if names else "nothing, there is no such instance"
+    return visible(", ".join(names[:SHOWN]) + more) if names else "there is no such instance"
 
 
 def _operator() -> str:
