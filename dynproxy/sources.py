@@ -90,7 +90,9 @@ class EtcdSource:
 
     trusted = True  # its registrar says that it is up
 
-    def __init__(self, etcd: Etcd, service: str, reader: Reader, drains: DrainWatch, *, relist: float) -> None:
+    def __init__(
+        self, etcd: Etcd, service: str, reader: Reader, drains: DrainWatch, *, relist: float, hold: float = HOLD
+    ) -> None:
         self.service = service
         self.reader = reader
         self.table: Table | None = None
@@ -100,6 +102,7 @@ class EtcdSource:
         self.refused: dict[bytes, str] = {}
         self.watch = PrefixWatch(etcd, service_prefix(service, reader.prefix), relist=relist)
         self._drains = drains
+        self._hold = hold
 
     async def __aenter__(self) -> Self:
         await self.watch.__aenter__()
@@ -139,7 +142,7 @@ class EtcdSource:
                 if self.table is None:
                     continue
                 if shown is None:
-                    await self._drains.settled(HOLD)
+                    await self._drains.settled(self._hold)
                 table = self._marked(self.table)
                 change = diff(shown or Table(), table)
                 self._report(shown is None, change)
