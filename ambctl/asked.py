@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ambcore.drains import Drains
 from ambcore.errors import RegistryDeniedError
+from ambcore.fleet import Announcement
 from ambnet import fleet
 from ambnet.etcd import Etcd
 
@@ -19,6 +20,14 @@ async def drained(etcd: Etcd, prefix: str) -> Drains:
         return await fleet.drains(etcd, prefix)
     except RegistryDeniedError:
         return Drains()
+
+
+async def announced(etcd: Etcd, prefix: str) -> tuple[Announcement, ...]:
+    """The programs that take part; none where this user may not read it. Raises RegistryError."""
+    try:
+        return await fleet.programs(etcd, prefix)
+    except RegistryDeniedError:
+        return ()
 
 
 async def time_left(etcd: Etcd, leases: Iterable[int]) -> dict[int, int | None]:

@@ -55,7 +55,7 @@ def _fit(columns: Sequence[Column], widths: dict[int, int], limit: int) -> tuple
     if excess() > 0 and columns[last := max(widths)].note:
         below = last
         del widths[last]
-    for number in sorted(widths, reverse=True):
+    for number in sorted(widths, key=lambda each: columns[each].spare, reverse=True):
         if excess() > 0 and columns[number].spare:
             del widths[number]
     for firm in (False, True):
@@ -130,6 +130,16 @@ def findings(found: Sequence[Finding], paper: Paper) -> list[str]:
         if one.do:
             grid.add_row("", "", _styled(f"→ {one.do}" if paper.marks else f"-> {one.do}", ""))
     return drawn(grid, paper)
+
+
+def notices(found: Iterable[tuple[Level, str]], paper: Paper) -> list[str]:
+    """A line each, cut where the paper ends."""
+    if paper.plain:
+        return [f"{level.value}: {text}" for level, text in found]
+    texts = [_shaded(Shade(text, level), paper) for level, text in found]
+    for text in texts:
+        text.no_wrap, text.overflow = True, "ellipsis"
+    return [line for text in texts for line in drawn(text, paper)]
 
 
 def news(lines: Iterable[str], paper: Paper) -> Iterator[str]:

@@ -27,13 +27,13 @@ Cell = str | Shade
 
 
 class Column(NamedTuple):
-    """A table's column. Where there is no room, a `note` stands below its row, a `spare` column is left out, and a
-    `firm` one is the last to be wrapped.
+    """A table's column. Where there is no room, a `note` stands below its row, `spare` columns are left out, those
+    with the highest number first, and a `firm` one is the last to be wrapped.
     """
 
     head: str
     firm: bool = False
-    spare: bool = False
+    spare: int = 0
     note: bool = False
     right: bool = False
 
@@ -43,8 +43,8 @@ LISTING = (
     Column("INSTANCE"),
     Column("ADDRESS", firm=True),
     Column("STATE", firm=True),
-    Column("WEIGHT", spare=True),
-    Column("OWNER", spare=True),
+    Column("WEIGHT", spare=1),
+    Column("OWNER", spare=2),
     Column("NOTE", note=True),
 )
 

@@ -40,6 +40,7 @@ VERBS: Mapping[str, Verb] = {
     "show": Verb("ambctl.show", "show everything about a service"),
     "watch": Verb("ambctl.watch", "say what there is, then every change, until interrupted"),
     "doctor": Verb("ambctl.doctor", "check the whole chain from this machine: what is wrong, and what to do"),
+    "top": Verb("ambctl.top", "show what services and instances carry now, the busiest first"),
     "put": Verb("ambctl.put", "write a record by hand"),
     "rm": Verb("ambctl.rm", "remove a record"),
     "drain": Verb("ambctl.drain", "give an instance, or all of a host, no new connections"),
