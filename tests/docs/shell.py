@@ -13,7 +13,7 @@ from typing import IO
 from tests.docs.pages import Block, fits
 from tests.support.waiting import eventually
 
-SECONDS = 60.0  # for a block to print what it should: containers start in any order, and two cores have much to do
+SECONDS = 120.0  # for a block to print what it should: containers start in any order, and two cores have much to do
 PATIENCE = 900.0  # for any block at all: one that hangs must not hold up whoever waits for the test
 END = "-- the block has ended --"
 
