@@ -23,7 +23,7 @@ from ambnet.threads import in_thread
 
 T = TypeVar("T")
 
-PATIENCE = 2.0  # seconds for what its HTTP side tells
+PATIENCE = 4.0  # seconds for one answer
 LONGEST = 1 << 20  # bytes of a page of metrics; etcd's has a tenth
 QUOTA = b"etcd_server_quota_backend_bytes "
 PROBE_SECONDS = 5  # of the lease under which a key is written to see whether that is allowed
@@ -34,7 +34,7 @@ async def see(config: EtcdConfig, url: str) -> Seen:
     """One endpoint. Never raises."""
     local = await in_thread(lambda: stays_here(url), "route")
     try:
-        async with Member(config, url) as member:
+        async with Member(config, url, PATIENCE) as member:
             await member.status()  # connects
             began = time.monotonic()
             status = await member.status()
@@ -117,7 +117,7 @@ async def _told(
     error = ""
     for url in urls:
         try:
-            async with Member(config, url) as member:
+            async with Member(config, url, PATIENCE) as member:
                 await member.authenticate()
                 return await question(member), ""
         except RegistryError as trouble:
@@ -134,7 +134,7 @@ async def of_access(config: EtcdConfig, seen: Sequence[Seen], prefix: str, *, wr
     for url in alive:
         guarded = await _guarded(config, url, prefix)
         try:
-            async with Member(config, url) as member:
+            async with Member(config, url, PATIENCE) as member:
                 await member.authenticate()
                 records = await member.count(prefix)
                 writing = await _try_writing(member, prefix) if write else None
@@ -159,13 +159,13 @@ async def _try_writing(member: Member, prefix: str) -> str:
 async def _guarded(config: EtcdConfig, url: str, prefix: str) -> bool | None:
     """Whether authentication is on. Never raises."""
     try:
-        async with Member(config, url) as member:
+        async with Member(config, url, PATIENCE) as member:
             await member.authenticate()
             try:
                 return await member.guarded()
             except RegistryUnavailableError:  # older than 3.5
                 pass
-        async with Member(config, url) as nobody:
+        async with Member(config, url, PATIENCE) as nobody:
             await nobody.count(prefix)
     except RegistryDeniedError:
         return True

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ambcore.errors import RecordError
-from ambcore.fleet import Announcement
+from ambcore.fleet import Announcement, Kind
 from ambcore.health import Result, Verdict
 from ambcore.history import KeyValue
-from ambcore.model import Address, Protocol
+from ambcore.model import Address, Protocol, join_host_port
 from ambcore.table import Reader
-from ambctl.doctor.judge_programs import Asked
+from ambcore.version import VERSION
+from ambctl.doctor.judge_programs import Asked, float_of, mapping
 from ambctl.doctor.judge_records import Record
 from ambctl.explain.dial import dialled
 from ambnet.announce import host_name
 from ambnet.asking import Failure, ask
 
-ANSWER = 2.0  # seconds for a status document
+STATUS = "/status.json"
+ANSWER = 4.0  # seconds for a status document
 MOST_DIALS = 200  # that one look may begin; records without a lease are few
 
 
 async def documents(programs: Sequence[Announcement]) -> tuple[Asked, ...]:
     """Each with its status document, as far as it can be had from here. Never raises."""
     here = host_name()
-    urls = {each.id: f"{url}/status.json" for each in programs if (url := each.admin_from(here))}
+    urls = {each.id: f"{url}{STATUS}" for each in programs if (url := each.admin_from(here))}
     answers = await ask(urls, ANSWER)
     return tuple(_asked(each, answers.get(each.id)) for each in programs)
+
+
+async def named(places: Sequence[tuple[str, int]]) -> tuple[Asked, ...]:
+    """Those that the operator named by where their admin servers are. Never raises."""
+    urls = {join_host_port(*place): f"http://{join_host_port(*place)}" for place in places}
+    answers = await ask({place: f"{url}{STATUS}" for place, url in urls.items()}, ANSWER)
+    return tuple(
+        replace(_asked(_introduced(place, url, answers[place]), answers[place]), named=True)
+        for place, url in urls.items()
+    )
+
+
+def _introduced(place: str, url: str, answer: object) -> Announcement:
+    """What it might have announced, by its own account."""
+    document = mapping(answer)
+    kind = Kind.REGISTRAR if document.get("program") == Kind.REGISTRAR else Kind.DYNPROXY
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(0.0, time.time() - float_of(document.get("uptime")))))
+    services = document.get("services")
+    number = len(services) if isinstance(services, list) else 0
+    return Announcement(kind, place, host_name(), VERSION, url, (), since, number)
 
 
 def _asked(program: Announcement, answer: object) -> Asked:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ambctl.doctor.judge_tls import Certificate, Secret
 from ambnet.etcd import EtcdConfig
 
-PATIENCE = 2.0  # seconds for one handshake
+PATIENCE = 4.0  # seconds for one handshake
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME in openssl/x509_vfy.h
 ROUNDS = 10  # of messages between the two sides of a handshake; TLS 1.2 takes four
 

@@ -25,7 +25,7 @@ from ambctl.doctor.names import CHECKS
 from ambctl.doctor.scene import Scene
 from ambnet.threads import in_thread
 
-PATIENCE = 15.0  # seconds for one check; what each asks has a shorter time of its own
+PATIENCE = 20.0  # seconds for one check; what each asks has a shorter time of its own
 AGAIN = (
     1.0  # seconds until a proxy that disagrees with etcd is asked again: a change takes it some tens of milliseconds
 )
@@ -44,10 +44,10 @@ class Done:
 async def examine(scene: Scene) -> Sequence[Done]:
     """Every check that was asked for, all at once; what they found in the order of the checks."""
     chosen = [name for name in CHECKS if not scene.settings.only or name in scene.settings.only]
-    return await asyncio.gather(*(_one(name, scene) for name in chosen))
+    return await asyncio.gather(*(one(name, scene) for name in chosen))
 
 
-async def _one(name: str, scene: Scene) -> Done:
+async def one(name: str, scene: Scene) -> Done:
     """A check that fails itself says nothing about what it looked at."""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -126,17 +126,18 @@ async def programs(scene: Scene) -> Iterable[Finding]:
 
 
 async def proxies(scene: Scene) -> Iterable[Finding]:
-    """Dynproxies beside etcd. Who disagrees is asked again, after etcd was read again."""
-    asked = [each for each in await scene.asked() if each.document and each.program.kind is Kind.DYNPROXY]
+    """Dynproxies beside etcd. When one disagrees, etcd is read again, then all are asked again."""
+    asked = _proxies(await scene.asked())
     known = by_service(await scene.instances())
     if any(differs(each.document, known) for each in asked if each.document):
         await asyncio.sleep(AGAIN)
         known = by_service(await scene.instances(anew=True))
-        again: dict[str, Asked] = {
-            each.program.id: each for each in await ask_fleet.documents([each.program for each in asked])
-        }
-        asked = [now if (now := again[each.program.id]).document else each for each in asked]
+        asked = _proxies(await scene.asked(anew=True))
     return [finding for each in asked for finding in judge_proxy(each, known)]
+
+
+def _proxies(asked: Iterable[Asked]) -> list[Asked]:
+    return [each for each in asked if each.document and each.program.kind is Kind.DYNPROXY]
 
 
 async def records(scene: Scene) -> Iterable[Finding]:

@@ -23,11 +23,14 @@ WHY_NONE = "start dynproxy and registrar with --announce yes, and let their etcd
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A program with its status document: None where it could not be asked, for `why`."""
+    """A program with its status document: None where it could not be asked, for `why`. `named` is whether the operator
+    said where it is, instead of etcd.
+    """
 
     program: Announcement
     document: Document | None
     why: str = ""
+    named: bool = False
 
     @property
     def name(self) -> str:
@@ -53,6 +56,9 @@ def _judge(each: Asked) -> Iterator[Finding]:
     if program.admin is None:
         says = "has no admin server: nobody can look into it"
         yield amber(each.name, says, "start it with --admin ADDR:PORT")
+        return
+    if document is None and each.named:
+        yield red(each.name, f"does not answer: {each.why}", "start it with --admin, or look whether it hangs")
         return
     if document is None:
         if each.why:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ambcore.findings import Finding
+from ambcore.findings import Finding, Level
 from ambctl.doctor.judge_programs import Asked, Document, float_of, items, mapping, text_of
 from ambctl.doctor.levels import amber, green, plural, red, some
 
 STALE = 30.0  # seconds without a sign of life from etcd; a proxy asks for one every 10 s, twice
+MOST = 10  # lines about services of one proxy
 NEARLY = 0.8  # of the room for connections
 HERE_ONLY = "nothing to forward"  # the probe's words for a proxy that serves its own machine alone
 
@@ -79,6 +80,7 @@ def judge_proxy(asked: Asked, known: Known) -> Iterator[Finding]:
     yield from stale
     if seen and not stale:
         yield green(asked.name, f"sees what etcd has of {plural(len(seen), 'service')}")
+    yield from _few(list(_served(asked.name, document)))
     yield from _plane(asked.name, mapping(document.get("plane")))
     yield from _room(asked.name, document)
 
@@ -107,6 +109,31 @@ def _view(name: str, view: View, etcd: Document) -> Finding | None:
         do = "if a second look says the same, restart it: that costs no client a connection"
         return red(name, f"its {says} is not what etcd has: it {', '.join(wrong)}", do)
     return None
+
+
+def _served(name: str, document: Document) -> Iterator[Finding]:
+    """Services whose clients get no answer."""
+    for service in items(document.get("services")):
+        which = text_of(service.get("name"), "a service")
+        states = [each.get("state") for each in items(service.get("instances"))]
+        if not states or "up" in states:
+            continue
+        if "ejected" in states:
+            number = plural(len(states), "instance")
+            yield red(name, f"none of {number} of {which} answers it", f"ambctl explain {which}")
+        else:
+            says = f"every instance of {which} drains: new clients wait"
+            yield amber(name, says, f"start another one, or ambctl undrain; ambctl explain {which}")
+
+
+def _few(findings: list[Finding]) -> Iterator[Finding]:
+    """The first MOST, the red ones first."""
+    ordered = sorted(findings, key=lambda finding: finding.level is not Level.RED)
+    yield from ordered[:MOST]
+    if more := ordered[MOST:]:
+        yield Finding(
+            more[0].level, more[0].topic, f"and {len(more)} more services like these", "ambctl top shows all of them"
+        )
 
 
 def _plane(name: str, plane: Document) -> Iterator[Finding]:

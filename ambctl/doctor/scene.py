@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from ambcore.drains import Drains
-from ambcore.errors import RecordError, RegistryUnavailableError
+from ambcore.errors import RecordError, RegistryError, RegistryUnavailableError
 from ambcore.fleet import Announcement
 from ambcore.history import KeyValue
 from ambcore.model import Instance
@@ -84,13 +84,22 @@ class Scene:
 
         return await self._once(Scene.programs, look)
 
-    async def asked(self) -> tuple[Asked, ...]:
-        """Every one of them with its status document, as far as it can be had."""
+    async def asked(self, *, anew: bool = False) -> tuple[Asked, ...]:
+        """Every one of them with its status document, as far as it can be had, and those that the operator named. With
+        `anew`, as they are by now.
+        """
+        return await (self._ask() if anew else self._once(Scene.asked, self._ask))
 
-        async def look() -> tuple[Asked, ...]:
-            return await ask_fleet.documents(await self.programs())
-
-        return await self._once(Scene.asked, look)
+    async def _ask(self) -> tuple[Asked, ...]:
+        named = await ask_fleet.named(self.settings.ask)
+        try:
+            announced = await ask_fleet.documents(await self.programs())
+        except RegistryError:  # then they are the ones that matter
+            if not named:
+                raise
+            return named
+        known = {each.program.admin for each in named}
+        return (*named, *(each for each in announced if each.program.admin not in known))
 
     async def drains(self) -> Drains:
         """Every marker of an operator's."""

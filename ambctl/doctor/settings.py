@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ambcore.model import IPAddress, parse_ip, parse_port
+from ambcore.fleet import admin_url
+from ambcore.model import IPAddress, parse_ip, parse_port, split_host_port
 from ambctl.common import Common
 from ambctl.doctor.names import CHECKS
 from ambnet.docker_options import DEFAULT_URL, parse_docker_url
 from ambnet.options import choice, option, repeated, switch
+
+
+def _place(text: str) -> tuple[str, int]:
+    """Where somebody may be asked; raises ValueError."""
+    place = split_host_port(text)
+    admin_url(*place)
+    return place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,12 @@ class Doctor(Common):
     )
     ports: tuple[int, ...] = repeated(
         "--port", help="a port that shall be listened on here; several times", parse=parse_port, metavar="PORT"
+    )
+    ask: tuple[tuple[str, int], ...] = repeated(
+        "--ask",
+        help="also ask the program whose --admin is here: one that lost etcd is soon not announced any more",
+        parse=_place,
+        metavar="ADDR:PORT",
     )
     write_probe: bool = switch(
         "--write-probe", help="also write a key below the prefix, for a moment, to see whether that is allowed"

@@ -18,13 +18,14 @@ from ambnet.etcd.errors import AUTH_OFF, TokenRejectedError, translate
 from ambnet.etcd.protocol import grpc, rpc
 from ambnet.etcd.stream import cancelled_on_purpose
 
-PATIENCE = 2.0  # seconds for one answer
-
 
 class Member:
-    """The member at `url`; an async context manager. Whatever it does not answer well raises RegistryError."""
+    """The member at `url`; an async context manager. `patience` is in seconds, for each answer.
 
-    def __init__(self, config: EtcdConfig, url: str, patience: float = PATIENCE) -> None:
+    Whatever it does not answer well raises RegistryError.
+    """
+
+    def __init__(self, config: EtcdConfig, url: str, patience: float) -> None:
         self.url = url
         self._config = config
         self._patience = patience
