@@ -17,17 +17,26 @@ from ambcore import fleet
 from ambcore.drains import Drains as Markers
 from ambcore.drains import emptied, hit_by
 from ambcore.errors import ConfigError
+from ambcore.findings import Level
 from ambcore.model import Instance
 from ambcore.schema import service_prefix
 from ambcore.text import visible
+from ambctl import draw
 from ambctl.common import DONE, NOT_SO, Common, complain, patience, print_json, print_lines
-from ambctl.render import Document, aligned, key_text
+from ambctl.render import Cell, Column, Document, Shade, key_text
 from ambctl.view import entries
 from ambnet.announce import host_name
 from ambnet.etcd import Etcd
 from ambnet.fleet import drains as markers_in
 from ambnet.options import option, positional, switch
 
+LISTING = (
+    Column("DRAINED"),
+    Column("INSTANCES"),
+    Column("SINCE", firm=True, spare=1),
+    Column("BY", spare=2),
+    Column("WHY", note=True),
+)
 SHOWN = 5  # instances that are named in a line
 
 
@@ -176,12 +185,15 @@ async def drains(settings: Drains) -> int:
     if settings.json:
         print_json({"drains": [_document(marker, hit) for marker, hit in hits]})
     elif hits:
-        head = ("DRAINED", "SINCE", "BY", "WHY", "INSTANCES")
-        rows = [(str(one), one.since, one.by, one.why, _names(hit)) for one, hit in hits]
-        print_lines(aligned([head, *(tuple(map(visible, row)) for row in rows)]))
+        print_lines(draw.table(LISTING, [_row(marker, hit) for marker, hit in hits], settings.paper))
     else:
         complain(f"nothing is drained under {settings.fleet_prefix}")
     return DONE
+
+
+def _row(marker: fleet.Drain, hit: Sequence[Instance]) -> tuple[Cell, ...]:
+    names = _names(hit) if hit else Shade(_names(hit), Level.AMBER)
+    return visible(str(marker)), names, visible(marker.since), visible(marker.by), visible(marker.why)
 
 
 async def _instances(settings: Common, etcd: Etcd, service: str = "") -> tuple[Instance, ...]:
