@@ -133,13 +133,10 @@ def findings(found: Sequence[Finding], paper: Paper) -> list[str]:
 
 
 def notices(found: Iterable[tuple[Level, str]], paper: Paper) -> list[str]:
-    """A line each, cut where the paper ends."""
+    """What has to be said beside a table, a line each, wrapped where the paper ends."""
     if paper.plain:
         return [f"{level.value}: {text}" for level, text in found]
-    texts = [_shaded(Shade(text, level), paper) for level, text in found]
-    for text in texts:
-        text.no_wrap, text.overflow = True, "ellipsis"
-    return [line for text in texts for line in drawn(text, paper)]
+    return [line for level, text in found for line in drawn(_shaded(Shade(text, level), paper), paper)]
 
 
 def news(lines: Iterable[str], paper: Paper) -> Iterator[str]:

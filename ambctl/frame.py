@@ -61,32 +61,27 @@ class Frame:
 class Watching:
     """Makes frames, each with what happened since the ones before it.
 
-    Rates are of one program and added up then: one that is not heard for a moment, or begins anew, is no burst.
+    Rates are of one program and added up then: one that is not heard for a moment is no burst. A program that begins
+    anew has another name.
     """
 
     _rates: Rates = field(default_factory=Rates)
 
     def frame(self, fleet: Fleet, at: float, now: float) -> Frame:
         """The next frame; `now` is the time of a clock that only goes forward."""
-        heard = tuple((each.name, each.since) for each in fleet.programs if each.level is not Level.RED)
-        began = dict(heard)
+        heard = frozenset(each.name for each in fleet.programs if each.level is not Level.RED)
         counters: dict[object, tuple[float, ...]] = {}
         for service in fleet.services:
             for stand in service.stands:
                 work = stand.work
-                key = (service.name, stand.program, began.get(stand.program))
-                counters[key] = (work.begun, work.bytes, work.failed)
+                counters[service.name, stand.program] = (work.begun, work.bytes, work.failed)
             for seat in service.seats:
                 if (did := seat.work) is not None:
                     counters[seat.service, seat.id, heard] = (did.begun, did.bytes, did.failed)
         rate = self._rates.look(now, counters)
 
         def of_service(service: Service) -> Flow:
-            found = [
-                got
-                for stand in service.stands
-                if (got := rate((service.name, stand.program, began.get(stand.program))))
-            ]
+            found = [got for stand in service.stands if (got := rate((service.name, stand.program)))]
             active = service.work.active if service.work else None
             sums = [sum(column) for column in zip(*found, strict=True)] if found else [None] * 3
             return Flow(active, *sums)
