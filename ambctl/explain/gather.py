@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from dataclasses import dataclass, field, replace
 
 from ambcore.fleet import Kind
@@ -16,6 +15,7 @@ from ambctl.explain.local import look
 from ambctl.explain.programs import Programs
 from ambctl.explain.subject import Names, Subject, collect, resolve
 from ambctl.explain.views import differ
+from ambnet.announce import host_name
 from ambnet.etcd import Etcd
 
 DIALS = 40  # instances that are dialled
@@ -25,12 +25,14 @@ SETTLE = 1.0  # seconds after which two views that differ are compared once more
 @dataclass(frozen=True, slots=True)
 class Here:
     """This machine: its Docker daemon's URL, its address as registrar here was told it (None: the one towards etcd),
-    and its name, by which programs on its loopback are known.
+    the admin servers that are to be asked beside those that are announced, and the machine's name, by which programs on
+    its loopback are known.
     """
 
     docker: str
     advertise: IPAddress | None = None
-    host: str = field(default_factory=socket.gethostname)
+    ask: tuple[tuple[str, int], ...] = ()
+    host: str = field(default_factory=host_name)
 
 
 async def gather(settings: Common, name: str, here: Here) -> Facts:
@@ -38,7 +40,7 @@ async def gather(settings: Common, name: str, here: Here) -> Facts:
     async with Etcd(settings.etcd_config()) as etcd:
         fleet = Fleet(settings, etcd)
         await fleet.read()
-        programs = Programs(fleet.programs, here.host)
+        programs = Programs(fleet.programs, here.host, here.ask)
         await programs.look()
         subject = resolve(name, collect(fleet.listed.items, settings.prefix, fleet.programs, programs.statuses))
         registrars = await programs.explain(Kind.REGISTRAR, subject)

@@ -266,5 +266,5 @@ def _proxies(facts: Facts) -> Iterator[Section]:
         and not any(each.findings for each in asked)
     ):
         text = f"no proxy that is announced balances over {', '.join(sorted(facts.subject.services)) or 'it'}"
-        do = "dynproxy SERVICE PORT starts one; one without etcd or with --announce no is not seen here"
+        do = "dynproxy SERVICE PORT starts one; one that is cut off from etcd is named by --ask"
         yield Section("proxies", (Finding(Level.AMBER, "proxy", text, do),))

@@ -8,22 +8,28 @@ from typing import Any
 from urllib.parse import quote
 
 from ambcore.findings import Finding
-from ambcore.fleet import Announcement, Kind
+from ambcore.fleet import Announcement, Kind, admin_url
 from ambctl.explain.facts import Answer
 from ambctl.explain.subject import Subject
 from ambnet.asking import Failure, ask
 
 ANSWER = 2.0  # seconds that a program has to answer; it reads its own memory
 QUESTIONS = 40  # instances that one proxy is asked for
+ANY = 1 << 30  # services, of a program that is not announced
 FINDINGS = 400  # lines of one program
 
 
 class Programs:
-    """Those of `announced` that can be asked from the machine called `here`; `look` first, it may be called again."""
+    """Those that are `announced`, and those whose admin servers are `named`, as far as they can be asked from the
+    machine called `here`. `look` first; it may be called again.
+    """
 
-    def __init__(self, announced: Sequence[Announcement], here: str) -> None:
-        self._announced = announced
-        self._urls = {program.id: url for program in announced if (url := program.admin_from(here))}
+    def __init__(self, announced: Sequence[Announcement], here: str, named: Iterable[tuple[str, int]] = ()) -> None:
+        known = {program.admin for program in announced}
+        others = (_unannounced(*where) for where in named)
+        self._announced = (*announced, *(program for program in others if program.admin not in known))
+        ways = ((each, each.admin if each.more == ANY else each.admin_from(here)) for each in self._announced)
+        self._urls = {program.id: url for program, url in ways if url is not None}
         self._statuses: dict[str, Any] = {}
 
     @property
@@ -37,7 +43,7 @@ class Programs:
 
     async def explain(self, kind: Kind, subject: Subject) -> tuple[Answer, ...]:
         """What each program of a kind knows of the name, or why it could not be asked."""
-        mine = [program for program in self._announced if program.kind is kind]
+        mine = [program for program in self._announced if self._kind(program) is kind]
         questions = {
             f"{program.id} {name}": f"{self._urls[program.id]}/explain.json?of={quote(name, safe='')}"
             for program in mine
@@ -50,6 +56,12 @@ class Programs:
             for program in mine
         )
 
+    def _kind(self, program: Announcement) -> Kind:
+        """As announced; as its status says of one that is not."""
+        status = self._statuses.get(program.id)
+        own = status.get("program") if program.more == ANY and isinstance(status, Mapping) else program.kind
+        return Kind.REGISTRAR if own == Kind.REGISTRAR else Kind.DYNPROXY
+
     def _answer(self, program: Announcement, replies: Iterable[Any]) -> Answer:
         status = self._statuses.get(program.id)
         if not isinstance(status, Mapping):
@@ -60,6 +72,12 @@ class Programs:
                 return Answer(program, why_not=reply.why, status=status)
             findings |= dict.fromkeys(_findings(reply))
         return Answer(program, status=status, findings=tuple(findings)[:FINDINGS])
+
+
+def _unannounced(host: str, port: int) -> Announcement:
+    """A program that somebody named by its admin server; whatever it serves."""
+    url = admin_url(host, port)
+    return Announcement(Kind.DYNPROXY, url.removeprefix("http://"), host, "-", url, (), "1970-01-01T00:00:00Z", ANY)
 
 
 def _questions(kind: Kind, subject: Subject) -> tuple[str, ...]:

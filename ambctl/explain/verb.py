@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ambcore.model import IPAddress
+from ambcore.fleet import admin_url
+from ambcore.model import IPAddress, split_host_port
 from ambcore.registration.extract import parse_advertised
 from ambctl.common import DONE, NOT_ASKED, NOT_SO, Common, print_json, print_lines
 from ambctl.draw import findings, heading
@@ -13,7 +14,7 @@ from ambctl.explain.judge import Explanation
 from ambctl.explain.text import document, ending, steps
 from ambctl.paper import Paper
 from ambnet.docker_options import DEFAULT_URL, parse_docker_url
-from ambnet.options import option, positional
+from ambnet.options import option, positional, repeated
 
 MAX_NAME = 512  # characters; a record's key has no more bytes
 
@@ -23,6 +24,14 @@ def _name(text: str) -> str:
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
         raise ValueError(f"a name has 1 to {MAX_NAME} printable characters, not {text[:80]!r}")
     return name
+
+
+def _where(text: str) -> tuple[str, int]:
+    """An admin server as its program was told it, or as its URL."""
+    bare = text.removeprefix("http://").rstrip("/")
+    host, port = split_host_port(f"127.0.0.1:{bare.lstrip(':')}" if bare.lstrip(":").isdigit() else bare)
+    admin_url(host, port)
+    return host, port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +61,12 @@ class Explain(Common):
         env=["AMB_ADVERTISE", "COREOS_PRIVATE_IPV4"],
         metavar="IP",
     )
+    ask: tuple[tuple[str, int], ...] = repeated(
+        "--ask",
+        help="ask this admin server, too; a program that is cut off from etcd is not announced there; several times",
+        parse=_where,
+        metavar="ADDR:PORT",
+    )
 
 
 async def explain(settings: Explain) -> int:
@@ -59,7 +74,7 @@ async def explain(settings: Explain) -> int:
     from ambctl.explain.gather import Here, gather  # noqa: PLC0415 - `--help` needs neither etcd nor Docker
     from ambctl.explain.judge import judge  # noqa: PLC0415
 
-    told = judge(await gather(settings, settings.name, Here(settings.docker, settings.advertise)))
+    told = judge(await gather(settings, settings.name, Here(settings.docker, settings.advertise, settings.ask)))
     if settings.json:
         print_json(document(told))
     else:
