@@ -42,6 +42,7 @@ WATCH_UP = Family("amb_watch_up", "1 while every change of a service's records a
 INSTANCES = Family("amb_instances", "Instances known, by what their records say.", ("service", "state"))
 EJECTED = Family("amb_instances_ejected", "Instances that are asked last, as they failed a client or a check.", SERVICE)
 DOWN = Family("amb_instances_down", "Instances that do not answer checks.", SERVICE)
+REFUSED_NOW = Family("amb_refused_records", "Records that are refused now.", SERVICE)
 REFUSED = Family(
     "amb_records_refused_total", "Records that were refused, each time they were read.", ("service", "reason")
 )
@@ -76,7 +77,7 @@ FLOW_ERRORS = Family("amb_kernel_flow_errors_total", "Times that connections cou
 LISTENERS = Family("amb_link_listeners", "Listeners open for links.")
 NOT_SERVED = Family("amb_links_refused", "Links that containers ask for and do not get.")
 
-OF_SERVICES = (VIEW_AGE, WATCH_UP, INSTANCES, EJECTED, DOWN, REFUSED, DRIFT, CHECKS)
+OF_SERVICES = (VIEW_AGE, WATCH_UP, INSTANCES, EJECTED, DOWN, REFUSED_NOW, REFUSED, DRIFT, CHECKS)
 OF_RELAY = (HEALTHY, PLANE, FALLBACK, WORKERS, RESTARTS, PARKED, EVENTS, OPEN, CONNECTIONS, FAILURES, BYTES)
 OF_KERNEL = (KERNEL_CONNECTIONS, KERNEL_PACKETS, KERNEL_BYTES, TRANSACTIONS, REPAIRS, CUT, FLOW_ERRORS)
 # What operators decided
@@ -132,6 +133,7 @@ class Metrics(Collector):
         down = {source.service: self._parts.health.unhealthy(source.service) for source in sources}
         yield EJECTED.of({(source.service,): _ejected(source, stats, down[source.service]) for source in sources})
         yield DOWN.of({(name,): len(ids) for name, ids in down.items()})
+        yield REFUSED_NOW.of({(name,): len(sight.refused) for name, sight in sights.items()})
         yield REFUSED.of(
             {(name, reason): count for name, sight in sights.items() for reason, count in sight.rejected.items()}
         )

@@ -52,7 +52,7 @@ class Given:
         await asyncio.Event().wait()
 
     def sight(self) -> Sight:
-        return Sight(Watch.WATCHING, 1.5, 7, drift=0, rejected={"malformed": 2})
+        return Sight(Watch.WATCHING, 1.5, 7, drift=0, rejected={"malformed": 2}, refused={"x": "?"})
 
 
 class Plane:
@@ -129,6 +129,7 @@ async def test_numbers_are_where_they_belong() -> None:
         ("amb_kernel_transactions_total", {"outcome": "failed"}, 2),
         ("amb_view_age_seconds", {"service": SERVICE}, 1.5),
         ("amb_records_refused_total", {"service": SERVICE, "reason": "malformed"}, 2),
+        ("amb_refused_records", {"service": SERVICE}, 1),
         ("amb_instances", {"service": SERVICE, "state": "up"}, 1),
         ("amb_instances", {"service": SERVICE, "state": "draining"}, 1),
         ("amb_relay_parked_connections", {"service": SERVICE}, 3),
