@@ -49,6 +49,7 @@ VERBS: Mapping[str, Verb] = {
     "explain": Verb("ambctl.explain.verb", "say why a service, an instance or a container is reached, or is not"),
     "env": Verb("ambctl.env", "print link variables for docker run --env-file"),
     "sd": Verb("ambctl.sd", "print what Prometheus shall scrape"),
+    "completion": Verb("ambctl.completion", "print a script by which a shell completes all this"),
 }
 
 DESCRIPTION = "See what is registered in etcd, ask why something is as it is, and change it."

@@ -85,7 +85,10 @@ class Parser(argparse.ArgumentParser):
     """argparse with an option for each field of a settings class, whose errors are one line and name the option."""
 
     def __init__(self, settings: type, *, prog: str, description: str, closing: str = "", **more: Any) -> None:
-        """`closing` stands at the end of the help, after the class's EXAMPLES."""
+        """`closing` stands at the end of the help, after the class's EXAMPLES.
+
+        `declared` holds each field with its action, for whoever completes a command line.
+        """
         examples: Sequence[str] = getattr(settings, "EXAMPLES", ())
         shown = "\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else ""
         super().__init__(
@@ -97,10 +100,10 @@ class Parser(argparse.ArgumentParser):
             **more,
         )
         self.add_argument("--version", action="version", version=f"{prog.partition(' ')[0]} {VERSION}")
+        self.declared: list[tuple[dataclasses.Field[Any], argparse.Action]] = []
         for heading, fields in grouped(settings):
             group = self.add_argument_group(heading) if heading else self
-            for field in fields:
-                _declare(group, field)
+            self.declared += [(field, _declare(group, field)) for field in fields]
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError."""
@@ -171,21 +174,19 @@ def filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, st
     return settings(**values)
 
 
-def _declare(parser: argparse._ActionsContainer, field: dataclasses.Field[Any]) -> None:
+def _declare(parser: argparse._ActionsContainer, field: dataclasses.Field[Any]) -> argparse.Action:
     spec = field.metadata
     flag = f"--{spec['flag'].lstrip('-')}" if "flag" in spec else ""
     if not flag:
-        parser.add_argument(field.name, metavar=spec["name"], help=spec["help"], nargs=spec["nargs"])
-    elif spec.get("switch"):
-        parser.add_argument(flag, dest=field.name, help=spec["help"], action="store_true")
-    else:
-        notes = [f"default {field.default}"] if field.default not in (None, (), "", 0) else []
-        notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
-        text = f"{spec['help']} ({'; '.join(notes)})" if notes else spec["help"]
-        metavar = spec["metavar"] or spec["flag"].lstrip("-").upper()
-        action = "append" if spec.get("repeated") else "store"
-        text = text.replace("%", "%%")
-        parser.add_argument(flag, dest=field.name, help=text, metavar=metavar, action=action)
+        return parser.add_argument(field.name, metavar=spec["name"], help=spec["help"], nargs=spec["nargs"])
+    if spec.get("switch"):
+        return parser.add_argument(flag, dest=field.name, help=spec["help"], action="store_true")
+    notes = [f"default {field.default}"] if field.default not in (None, (), "", 0) else []
+    notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
+    text = f"{spec['help']} ({'; '.join(notes)})" if notes else spec["help"]
+    metavar = spec["metavar"] or spec["flag"].lstrip("-").upper()
+    action = "append" if spec.get("repeated") else "store"
+    return parser.add_argument(flag, dest=field.name, help=text.replace("%", "%%"), metavar=metavar, action=action)
 
 
 def _two_dashes(argv: Sequence[str], settings: type) -> list[str]:
@@ -241,12 +242,19 @@ def count(text: str) -> int:
     return int(text)
 
 
-def choice(*allowed: str) -> Callable[[str], str]:
-    """One of a few words."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """A `parse` that takes one of a few words."""
 
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}, not {text!r}")
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        """The word; raises ValueError for another."""
+        if text not in self.words:
+            raise ValueError(f"expected one of {', '.join(self.words)}, not {text!r}")
         return text
 
-    return parse
+
+def choice(*words: str) -> Choice:
+    """One of a few words."""
+    return Choice(words)
