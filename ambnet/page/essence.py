@@ -19,20 +19,34 @@ def essence(sight: Sight) -> object:
 
 
 def _of(document: Document) -> object:
-    """A status document without its ages. Its instances are taken as they are: comparing them is all it costs."""
+    """A status document without its ages, and without how long each check took."""
     services = document.get("services")
     return {
-        **document,
+        **_aged(document),
         "uptime": None,
-        "etcd": _aged(document.get("etcd")),
-        "docker": _aged(document.get("docker")),
-        "services": [_aged(each) for each in services] if isinstance(services, list) else services,
+        "services": [_of_service(each) for each in services] if isinstance(services, list) else services,
     }
 
 
+def _of_service(service: Any) -> Any:
+    if not isinstance(service, dict) or not isinstance(rows := service.get("instances"), list):
+        return _aged(service)
+    return {**_aged(service), "instances": [_of_instance(row) for row in rows]}
+
+
+def _of_instance(row: Any) -> Any:
+    if not isinstance(row, dict) or not isinstance(check := row.get("check"), dict):
+        return row
+    return {**row, "check": (check.get("state"), check.get("why"))}
+
+
 def _aged(part: Any) -> Any:
-    """Part of a document with its age as one of two: new enough, or not."""
+    """Part of a document with every age as one of two: new enough, or not."""
     if not isinstance(part, dict):
         return part
-    age = number(part, "view_age")
-    return {**part, "view_age": age is not None and age > STALE}
+    return {name: _is_old(part, name) if name == "view_age" else _aged(value) for name, value in part.items()}
+
+
+def _is_old(part: Document, name: str) -> bool | None:
+    age = number(part, name)
+    return None if age is None else age > STALE

@@ -155,7 +155,7 @@ def _of_proxy(board: _Board, said: Said, service: Document, sight: Sight) -> Non
             seat,
             since=min(known, default=None),
             work=did if seat.work is None else seat.work + did,
-            check=seat.check or _check(part(row, "check")),
+            check=seat.check or text(part(row, "check"), "state"),
         )
         if row.get("state") == "ejected":
             why = _why(row)
@@ -209,15 +209,6 @@ def _work(row: Document) -> Work:
         count(row, "connect_failures"),
         count(row, "bytes_in") + count(row, "bytes_out"),
     )
-
-
-def _check(check: Document) -> str:
-    """What the last health check found, in words; empty where there is none."""
-    if not check:
-        return ""
-    seconds = number(check, "seconds")
-    took = "" if seconds is None else f" in {seconds * 1000:.0f} ms"
-    return f"{text(check, 'state')}{took}"
 
 
 def _why(row: Document) -> str:

@@ -15,6 +15,7 @@ FIELDS = 4
 UNKNOWN = -1.0  # before the first sample of a service, and while nobody looked
 WINDOW = 4.0  # seconds that a rate is taken over: the relay's workers tell their numbers once a second
 SHORTEST = 0.9
+LONG = 30.0  # seconds without a look after which the next is a first one
 
 
 LOST = ("park_expired", "park_refused", "local_errors")  # the relay's counters of clients that nobody was asked for
@@ -99,22 +100,45 @@ class Rates:
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, Mapping[object, tuple[float, ...]]]] = deque()
+        self._last: Mapping[object, tuple[float, ...]] = {}
+        self._known = False
 
     def look(self, now: float, counters: Mapping[object, tuple[float, ...]]) -> Callable[[object], tuple[float, ...]]:
         """Take this look, and answer for a key what each of its counters gains a second; empty while not known."""
-        if self._looks and now - self._looks[-1][0] > WINDOW:
-            self._looks.clear()  # nobody looked meanwhile: a mean over hours is no rate
-        while len(self._looks) > 1 and now - self._looks[0][0] > WINDOW:
-            self._looks.popleft()
+        self._trim(now)
         before, then = self._looks[0] if self._looks else (now, {})
-        if not self._looks or now - self._looks[-1][0] > SHORTEST:
-            self._looks.append((now, counters))
+        self._last = counters
+        self._keep(now)
         passed = now - before
+        self._known = known = passed >= SHORTEST
 
         def rate(key: object) -> tuple[float, ...]:
             old, new = then.get(key), counters.get(key)
-            if old is None or new is None or passed < SHORTEST:
+            if old is None or new is None or not known:
                 return ()
             return tuple(max(0.0, b - a) / passed for a, b in zip(old, new, strict=True))
 
         return rate
+
+    def still(self, now: float) -> bool:
+        """Take a look that found everything as it was at the last one. False if rates are then what they were, too:
+        all zero.
+        """
+        self._trim(now)
+        self._keep(now)
+        return self.moving
+
+    @property
+    def moving(self) -> bool:
+        """Whether some rates are not zero, or not known yet."""
+        return not self._known or self._looks[0][1] != self._last
+
+    def _trim(self, now: float) -> None:
+        if self._looks and now - self._looks[-1][0] > LONG:
+            self._looks.clear()  # nobody looked meanwhile: a mean over hours is no rate
+        while len(self._looks) > 1 and now - self._looks[0][0] > WINDOW:
+            self._looks.popleft()
+
+    def _keep(self, now: float) -> None:
+        if not self._looks or now - self._looks[-1][0] > SHORTEST:
+            self._looks.append((now, self._last))

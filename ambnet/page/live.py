@@ -21,7 +21,7 @@ from ambnet.page.board import Board
 from ambnet.page.essence import essence
 from ambnet.page.fragments import Snapshot, changes
 from ambnet.page.gather import fleet
-from ambnet.page.history import WINDOW, History, Rates
+from ambnet.page.history import History, Rates
 from ambnet.page.model import Fleet, Service, Sight
 from ambnet.page.render import Figures, Renderer
 from ambnet.threads import in_thread
@@ -47,7 +47,7 @@ class Channel:
     version: int = 0
     looked: float = float("-inf")
     shows: object = None  # the essence of what was rendered last, and the history's length then
-    moving: float = 0.0  # until then rates change, though nothing else does
+    moving: bool = False  # whether the rates rendered last were of something
     listeners: int = 0
     findings: Sequence[Finding] = ()
     explained: float = float("-inf")
@@ -63,6 +63,7 @@ class Live:
         self._renderer = renderer
         self._history = history
         self._rates = Rates()
+        self._shown: object = None
         self._life = secrets.token_hex(4)
         self._channels: dict[str, Channel] = {}
         self._task: asyncio.Task[None] | None = None
@@ -177,17 +178,19 @@ class Live:
         """Make what these pages show of a moment, unless it is what they show already."""
         now = time.monotonic()
         shown = (essence(sight), self._history.taken)
+        fresh = shown != self._shown
+        self._shown = shown
+        moving = fresh or self._rates.still(now)
         for channel in channels:
             channel.looked = now
-            if channel.shows != (shown, channel.findings):
-                channel.shows, channel.moving = (shown, channel.findings), now + 2 * WINDOW
-        moving = [channel for channel in channels if now < channel.moving]
-        if not moving:
+        stale = [each for each in channels if moving or each.moving or each.shows != (shown, each.findings)]
+        if not stale:
             return
         found = fleet(sight)
         figures = Figures(self._rates.look(now, _counters(found)), self._history.series)
         large = sum(len(service.seats) for service in found.services) > LARGE
-        for channel in moving:
+        for channel in stale:
+            channel.shows, channel.moving = (shown, channel.findings), self._rates.moving
             make = _maker(self._renderer, channel, found, figures)
             snapshot = await in_thread(make, "page") if large else make()
             if changes(channel.snapshot, snapshot):
