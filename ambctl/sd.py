@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 
 from ambctl.common import DONE, Common, patience, print_json
 from ambctl.targets import target_groups
+from ambnet.announce import host_name
 from ambnet.etcd import Etcd
 from ambnet.fleet import programs
 from ambnet.options import option
@@ -30,5 +30,5 @@ async def sd(settings: Sd) -> int:
     """Print the target groups."""
     async with Etcd(settings.etcd_config()) as etcd, patience(settings, etcd):
         announced = await programs(etcd, settings.fleet_prefix)
-    print_json(target_groups(announced, settings.host or socket.gethostname()))
+    print_json(target_groups(announced, settings.host or host_name()))
     return DONE

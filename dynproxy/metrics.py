@@ -25,6 +25,7 @@ from ambnet.metrics import (
     fleet_metrics,
 )
 from ambnet.relay.protocol import InstanceStats, ServiceStats
+from dynproxy.cost import Cost
 from dynproxy.parts import Parts
 from dynproxy.plane import PlaneStats
 from dynproxy.planes import only_relay
@@ -55,6 +56,8 @@ PLANE = Family("amb_plane_info", "Always 1; which plane takes a service's new co
 FALLBACK = Family("amb_relay_fallback", "1 while the relay serves whom the kernel should.", SERVICE)
 WORKERS = Family("amb_relay_workers", "Worker processes of the relay that serve.")
 RESTARTS = Family("amb_relay_worker_restarts_total", "Workers of the relay that had to be replaced.")
+WORKERS_TIME = Family("amb_relay_workers_cpu_seconds_total", "Processor time of the relay's workers.")
+WORKERS_MEMORY = Family("amb_relay_workers_resident_memory_bytes", "Memory that the relay's workers have resident.")
 PARKED = Family("amb_relay_parked_connections", "Clients that wait for an instance.", SERVICE)
 EVENTS = Family("amb_relay_events_total", "What clients of the relay met, by kind.", ("service", "event"))
 OPEN = Family("amb_relay_connections_open", "Connections that the relay carries.", INSTANCE)
@@ -78,7 +81,21 @@ LISTENERS = Family("amb_link_listeners", "Listeners open for links.")
 NOT_SERVED = Family("amb_links_refused", "Links that containers ask for and do not get.")
 
 OF_SERVICES = (VIEW_AGE, WATCH_UP, INSTANCES, EJECTED, DOWN, REFUSED_NOW, REFUSED, DRIFT, CHECKS)
-OF_RELAY = (HEALTHY, PLANE, FALLBACK, WORKERS, RESTARTS, PARKED, EVENTS, OPEN, CONNECTIONS, FAILURES, BYTES)
+OF_RELAY = (
+    HEALTHY,
+    PLANE,
+    FALLBACK,
+    WORKERS,
+    RESTARTS,
+    WORKERS_TIME,
+    WORKERS_MEMORY,
+    PARKED,
+    EVENTS,
+    OPEN,
+    CONNECTIONS,
+    FAILURES,
+    BYTES,
+)
 OF_KERNEL = (KERNEL_CONNECTIONS, KERNEL_PACKETS, KERNEL_BYTES, TRANSACTIONS, REPAIRS, CUT, FLOW_ERRORS)
 # What operators decided
 DRAINS_KNOWN = Family("amb_drains_known", "1 while it is known which instances and hosts operators drained.")
@@ -95,6 +112,7 @@ class Metrics(Collector):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._series = Series()
+        self._workers = Cost()
 
     def collect(self) -> Iterator[Metric]:
         """All of them, but for those of parts that this dynproxy does not have."""
@@ -149,6 +167,9 @@ class Metrics(Collector):
         )
         yield WORKERS.one(len(stats.processes))
         yield RESTARTS.one(stats.restarts)
+        self._workers.look(stats.processes)
+        yield WORKERS_TIME.one(self._workers.seconds)
+        yield WORKERS_MEMORY.one(self._workers.memory)
         if stats.kernel is None:
             return
         yield KERNEL_CONNECTIONS.of({(service,): state.traffic.connections for service, state in serving.items()})

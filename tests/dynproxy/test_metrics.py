@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any, Self, cast
@@ -25,6 +27,7 @@ from dynproxy.sources import Sight, Source
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.exposition import Told, assert_declared, scraped, told, value
 from tests.support.ports import free_port
+from tests.support.programs import status
 from tests.support.silence import becomes_silent
 from tests.support.waiting import eventually
 from tests.system.proxies import Proxy, Records, servers
@@ -221,3 +224,14 @@ def test_a_running_dynproxy_is_seen_as_it_is(proxy: Proxy) -> None:
 def test_an_idle_dynproxy_says_nothing(proxy: Proxy) -> None:
     """Each change is a line, and where nothing changes there is none."""
     becomes_silent(proxy, 3)
+
+
+@pytest.mark.etcd
+def test_a_worker_that_was_replaced_is_counted_and_what_it_cost_is_not_forgotten(proxy: Proxy) -> None:
+    before = scraped(proxy.admin)
+    assert value(before, "amb_relay_workers_resident_memory_bytes") > 5e6
+    for pid in status(proxy.admin)["plane"]["processes"]:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: value(scraped(proxy.admin), "amb_relay_worker_restarts_total") >= 1, 20, "they are replaced")
+    after = value(scraped(proxy.admin), "amb_relay_workers_cpu_seconds_total")
+    assert after >= value(before, "amb_relay_workers_cpu_seconds_total") > 0

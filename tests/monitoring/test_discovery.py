@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ambnet.announce import host_name
 from tests.monitoring.queries import MONITORING, rules
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.programs import ROOT, _clean_environment
@@ -33,7 +33,7 @@ def proxies(shared_etcd: EtcdCluster) -> Iterator[list[Proxy]]:
     with (
         servers("a") as (a,),
         Proxy(shared_etcd, "discovered-1", "--fleet-prefix", FLEET) as one,
-        Proxy(shared_etcd, "discovered-2", "--fleet-prefix", FLEET) as two,
+        Proxy(shared_etcd, "discovered-2", "--fleet-prefix", FLEET, "--log", "json") as two,
     ):
         records.put("i", a.port)
         one.wait_instances("i")
@@ -87,7 +87,7 @@ def assert_scraped(prometheus: Prometheus, proxies: list[Proxy]) -> None:
         assert [each["health"] for each in targets] == ["up", "up"], targets
         assert {each["labels"]["instance"] for each in targets} == {proxy.admin for proxy in proxies}
         assert {each["labels"]["job"] for each in targets} == {"dynproxy"}
-        assert {each["labels"]["host"] for each in targets} == {socket.gethostname()}
+        assert {each["labels"]["host"] for each in targets} == {host_name()}
         return True
 
     eventually(scraped, 60, "both are scraped")
@@ -102,3 +102,9 @@ def assert_scraped(prometheus: Prometheus, proxies: list[Proxy]) -> None:
     )
     ((labels, sent),) = prometheus.query("count by (program) (amb_build_info)")
     assert (labels, sent) == ({"program": "dynproxy"}, 2)
+
+
+def test_a_proxy_that_is_told_so_logs_objects(proxies: list[Proxy]) -> None:
+    lines = [json.loads(line) for line in proxies[1].lines]
+    assert {"ts", "level", "logger", "msg"} == set.union(*map(set, lines))
+    assert any("listening" in line["msg"] for line in lines)
