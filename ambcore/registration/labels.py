@@ -52,8 +52,9 @@ def misled(inspected: Mapping[str, Any], ports: Sequence[Port], asked: str, *, r
     """
     findings = []
     for kind, name, value in said(inspected):
-        if (why := _why_in_vain(name, ports, missed=value == asked)) is not None:
-            red = value == asked or not registered
+        missed = bool(asked) and value == asked
+        if value and (why := _why_in_vain(name, ports, missed=missed)) is not None:
+            red = missed or not registered
             text = f"{kind} {name}={value} of {name_of(inspected)} does not count: {why[0]}"
             findings.append(Finding(Level.RED if red else Level.AMBER, "label", text, why[1]))
     return findings
