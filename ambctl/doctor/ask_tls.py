@@ -10,6 +10,7 @@ import socket
 import ssl
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from ambctl.doctor.judge_tls import Certificate, Secret
 from ambnet.etcd import EtcdConfig
 
 PATIENCE = 4.0  # seconds for one handshake
+AFTERWARDS = 0.3  # seconds for a server that turns a client away to say so
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME in openssl/x509_vfy.h
 ROUNDS = 10  # of messages between the two sides of a handshake; TLS 1.2 takes four
 
@@ -33,10 +35,23 @@ def of_server(url: str, config: EtcdConfig) -> Certificate:
         except ssl.SSLCertVerificationError as error:
             untrusted = error.verify_message
             shown = _unvouched(host, port, config)
-    except OSError as error:  # ssl.SSLError is one
-        why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        return Certificate(f"of {url}", failed=f"could not be looked at: {why or error}")
+    except _TurnedAwayError as error:
+        return replace(_certificate(f"of {url}", error.shown, host=host), turns_away=str(error))
+    except ssl.SSLError as error:
+        return Certificate(f"of {url}", silent=error.reason or str(error))
+    except OSError as error:
+        return Certificate(f"of {url}", failed=f"could not be looked at: {error.strerror or error}")
     return _certificate(f"of {url}", shown, host=host, untrusted=untrusted)
+
+
+def speaks_tls(url: str) -> bool:
+    """Whether it does, whatever the URL says. Blocks; never raises."""
+    parts = urlsplit(url)
+    try:
+        _raw(parts.hostname or "", parts.port or 0, EtcdConfig(()))
+    except OSError:
+        return False
+    return True
 
 
 def of_ours(config: EtcdConfig) -> Iterator[Certificate]:
@@ -86,18 +101,28 @@ def _shown_by(host: str, port: int, context: ssl.SSLContext) -> dict[str, Any]:
         socket.create_connection((host, port), PATIENCE) as sock,
         context.wrap_socket(sock, server_hostname=host) as secured,
     ):
-        return dict(secured.getpeercert() or {})
+        shown = dict(secured.getpeercert() or {})
+        secured.settimeout(AFTERWARDS)
+        try:
+            secured.recv(1)
+        except TimeoutError:  # it waits for us to speak
+            pass
+        except ssl.SSLError as error:  # by TLS 1.3 a client hears only now what the server thinks of its certificate
+            raise _TurnedAwayError(error.reason or str(error), shown) from error
+        return shown
+
+
+class _TurnedAwayError(Exception):
+    """The server does not want us; the text is TLS's own word for it."""
+
+    def __init__(self, why: str, shown: dict[str, Any]) -> None:
+        super().__init__(why)
+        self.shown = shown
 
 
 def _unvouched(host: str, port: int, config: EtcdConfig) -> dict[str, Any]:
     """The contents of a certificate that nobody we trust has signed."""
-    blind = _client(config, config.ca)
-    blind.verify_mode = ssl.CERT_NONE
-    with (
-        socket.create_connection((host, port), PATIENCE) as sock,
-        blind.wrap_socket(sock, server_hostname=host) as secured,
-    ):
-        raw = secured.getpeercert(binary_form=True)
+    raw = _raw(host, port, config)
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
     trusting.verify_flags |= NO_CHECK_TIME | ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -109,6 +134,17 @@ def _unvouched(host: str, port: int, config: EtcdConfig) -> dict[str, Any]:
         return _shown_by(host, port, trusting)
     except ssl.SSLError:  # another member behind the same address, or one for another purpose
         return {}
+
+
+def _raw(host: str, port: int, config: EtcdConfig) -> bytes | None:
+    """The certificate as it is sent, believed by nobody."""
+    blind = _client(config, config.ca)
+    blind.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection((host, port), PATIENCE) as sock,
+        blind.wrap_socket(sock, server_hostname=host) as secured,
+    ):
+        return secured.getpeercert(binary_form=True)
 
 
 def _own(cert: str, key: str) -> dict[str, Any]:

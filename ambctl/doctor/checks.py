@@ -7,19 +7,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ambcore.errors import AmbassadorError
+from ambcore.errors import AmbassadorError, RegistryDeniedError, RegistryError
 from ambcore.findings import Finding
 from ambcore.fleet import Kind
 from ambcore.version import VERSION
 from ambctl.doctor import ask_docker, ask_etcd, ask_fleet, ask_machine, ask_tls
 from ambctl.doctor.judge_access import judge_access
 from ambctl.doctor.judge_docker import judge_address, judge_daemon
-from ambctl.doctor.judge_etcd import judge_clocks, judge_cluster, judge_endpoints, judge_space, judge_versions
+from ambctl.doctor.judge_etcd import Seen, judge_clocks, judge_cluster, judge_endpoints, judge_space, judge_versions
 from ambctl.doctor.judge_machine import judge_door, judge_kernel, judge_limits
 from ambctl.doctor.judge_programs import Asked, judge_programs
 from ambctl.doctor.judge_proxies import differs, judge_proxy
 from ambctl.doctor.judge_records import by_service, judge_drains, judge_records
-from ambctl.doctor.judge_tls import judge_certificate, judge_secret
+from ambctl.doctor.judge_tls import judge_certificate, judge_plain, judge_secret
 from ambctl.doctor.levels import unknown
 from ambctl.doctor.names import CHECKS
 from ambctl.doctor.scene import Scene
@@ -54,6 +54,8 @@ async def one(name: str, scene: Scene) -> Done:
             return Done(name, tuple(await BY_NAME[name](scene)))
     except TimeoutError:
         return Done(name, (unknown(name, f"no answer in {PATIENCE:g} s"),))
+    except RegistryDeniedError as error:
+        return Done(name, (unknown(name, str(error), "let our etcd user read --prefix and --fleet-prefix"),))
     except AmbassadorError as error:
         return Done(name, (unknown(name, str(error)),))
     except Exception as error:  # noqa: BLE001 - a defect of one check must not hide what the others found
@@ -69,7 +71,14 @@ async def tls(scene: Scene) -> Iterable[Finding]:
     ours = await in_thread(lambda: list(ask_tls.of_ours(config)))
     secrets = await in_thread(lambda: list(ask_tls.secrets(config)))
     found = [finding for each in (*servers, *ours) for finding in judge_certificate(each, now)]
+    found += [judge_plain(each.url) for each in await scene.endpoints() if await _is_secret(each)]
     return [*found, *(finding for each in secrets if (finding := judge_secret(each)))]
+
+
+async def _is_secret(seen: Seen) -> bool:
+    """Whether an endpoint that did not answer in plain text speaks TLS."""
+    plain = seen.url.startswith("http:") and seen.status is None
+    return plain and await in_thread(lambda: ask_tls.speaks_tls(seen.url))
 
 
 async def etcd(scene: Scene) -> Iterable[Finding]:
@@ -122,7 +131,7 @@ async def ports(scene: Scene) -> Iterable[Finding]:
 
 async def programs(scene: Scene) -> Iterable[Finding]:
     """Everybody who announced themselves."""
-    return judge_programs(await scene.asked(), VERSION)
+    return judge_programs(await scene.asked(), VERSION, scene.unreadable)
 
 
 async def proxies(scene: Scene) -> Iterable[Finding]:
@@ -143,7 +152,10 @@ def _proxies(asked: Iterable[Asked]) -> list[Asked]:
 async def records(scene: Scene) -> Iterable[Finding]:
     """Records that nobody keeps or reads."""
     found = await ask_fleet.read(await scene.records(), scene.settings.reader)
-    owners = frozenset(each.owner for each in await scene.programs() if each.owner)
+    try:
+        owners = frozenset(each.owner for each in await scene.programs() if each.owner)
+    except RegistryError:
+        owners = frozenset()
     return judge_records(found, owners or None)
 
 

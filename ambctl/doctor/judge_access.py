@@ -39,7 +39,8 @@ def judge_access(seen: Access) -> Iterator[Finding]:
         yield green("etcd access", f"{who}: may read {seen.prefix}, {plural(seen.records or 0, 'record')} there")
     if seen.writing:
         do = f"etcdctl role grant-permission ROLE --prefix=true readwrite {seen.prefix}, for a registrar's user"
-        yield red("etcd writing", f"may not write below {seen.prefix}: {seen.writing}", do)
+        do = do if "permission" in seen.writing else "look at etcd's space and alarms"
+        yield red("etcd writing", f"writing below {seen.prefix} is refused: {seen.writing}", do)
     elif seen.writing is not None:
         yield green("etcd writing", f"may write below {seen.prefix}, as a registrar has to")
     if seen.user and seen.plain_to:

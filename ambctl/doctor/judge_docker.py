@@ -33,10 +33,12 @@ def judge_daemon(seen: Daemon) -> Iterator[Finding]:
         yield unknown("docker", says, "nothing, unless containers run here: then start it, or name it by --docker")
         return
     if seen.error:
-        do = "start it (systemctl start docker), or name it by --docker (DOCKER_HOST)"
-        if seen.there and not seen.allowed:
-            do = "run as root, or join the group that owns its socket (in a unit: SupplementaryGroups=docker)"
-        yield red("docker", seen.error, do)
+        if seen.there and not seen.allowed:  # what we may not, registrar's user may
+            do = "run as root, or as one of the group that owns the socket (in a unit: SupplementaryGroups=docker)"
+            yield amber("docker", seen.error, do)
+        else:
+            do = "start it (systemctl start docker), or name it by --docker (DOCKER_HOST)"
+            yield red("docker", seen.error, do)
         return
     yield green("docker", f"{seen.url} answers, version {seen.version or 'not told'}")
     if seen.open_to_all:

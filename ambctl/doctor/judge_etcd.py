@@ -123,7 +123,7 @@ def judge_space(seen: Sequence[Seen], alarms: Sequence[Alarm] | None, error: str
     for each in seen:
         if each.status and each.status.errors and not alarms:
             yield amber("etcd member", f"{each.url} complains: {'; '.join(each.status.errors)}", "look at its log")
-        if each.status and each.quota and each.status.used > FULL * each.quota:
+        if each.status and each.quota and not alarms and each.status.used > FULL * each.quota:
             says = f"{each.url} uses {each.status.used // MIB} of {each.quota // MIB} MiB"
             yield amber("etcd space", says, "compact and defragment it before it takes no writes any more")
     if names and not alarms:

@@ -12,6 +12,8 @@ from ambctl.doctor.levels import amber, green, plural, red, some, unknown
 
 Document = Mapping[str, Any]
 
+NOTHING: Mapping[str, str] = {}
+MOST = 5  # lines about announcements that cannot be read
 BEYOND = 1e18  # no number of ours comes near
 MAX_TEXT = 300  # characters of another process's words
 
@@ -38,8 +40,10 @@ class Asked:
         return f"{self.program.kind.value} {self.program.id}"
 
 
-def judge_programs(asked: Sequence[Asked], version: str) -> Iterator[Finding]:
-    """Everybody; `version` is our own."""
+def judge_programs(asked: Sequence[Asked], version: str, unreadable: Mapping[str, str] = NOTHING) -> Iterator[Finding]:
+    """Everybody; `version` is our own, `unreadable` says of announcements' keys why they cannot be read."""
+    for key, why in sorted(unreadable.items())[:MOST]:
+        yield amber(f"announcement {key}", why, f"see who writes there; etcdctl del {key}")
     if not asked:
         yield amber("programs", "none has announced itself: what they see cannot be told", WHY_NONE)
         return

@@ -80,6 +80,10 @@ def judge_proxy(asked: Asked, known: Known) -> Iterator[Finding]:
     yield from stale
     if seen and not stale:
         yield green(asked.name, f"sees what etcd has of {plural(len(seen), 'service')}")
+    drains = mapping(mapping(document.get("fleet")).get("drains"))
+    if drains.get("denied"):
+        says = f"may not read what operators drained: {text_of(drains.get('last_error'))}"
+        yield amber(asked.name, says, "let its etcd user read --fleet-prefix")
     yield from _few(list(_served(asked.name, document)))
     yield from _plane(asked.name, mapping(document.get("plane")))
     yield from _room(asked.name, document)

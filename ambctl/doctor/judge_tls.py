@@ -18,7 +18,8 @@ class Certificate:
     """One that somebody shows: `whose` for people. Its times are seconds since 1970, None where it could not be read;
     `names` those it is good for, as `DNS:a` and `IP Address:b`; `host` the one it is needed for, empty for none.
 
-    `untrusted` is why a client does not believe it (time and name apart), `failed` why it could not be looked at.
+    `untrusted` is why a client does not believe it (time and name apart), `turns_away` why the server does not want us,
+    `silent` why there is no TLS with it, `failed` why it could not be looked at; each empty where it is not so.
     """
 
     whose: str
@@ -27,6 +28,8 @@ class Certificate:
     names: tuple[str, ...] = ()
     host: str = ""
     untrusted: str = ""
+    turns_away: str = ""
+    silent: str = ""
     failed: str = ""
 
 
@@ -45,7 +48,11 @@ def judge_certificate(found: Certificate, now: float) -> Iterator[Finding]:
     if found.failed:
         yield unknown(topic, found.failed)
         return
-    well = True
+    if found.silent:
+        do = "write http:// in --etcd if it speaks plain text; else look at its log"
+        yield red(topic, f"there is none: no TLS with it ({found.silent})", do)
+        return
+    well = not found.turns_away
     if found.ends is not None and now >= found.ends:
         well = False
         says = f"expired {_ago(now - found.ends)} ago: everybody refuses it"
@@ -57,6 +64,9 @@ def judge_certificate(found: Certificate, now: float) -> Iterator[Finding]:
         well = False
         do = "name the authority that signed it by --etcd-ca (AMB_ETCD_CA)"
         yield red(topic, f"is not trusted: {found.untrusted}", do)
+    if found.turns_away:
+        do = "give a certificate that its authority has signed: --etcd-cert and --etcd-key"
+        yield red(topic, f"the server turns us away: {found.turns_away}", do)
     if found.host and found.ends is not None and not good_for(found.names, found.host):
         well = False
         says = f"is good for {some(list(found.names)) or 'no name at all'}, not for {found.host}"
@@ -67,6 +77,12 @@ def judge_certificate(found: Certificate, now: float) -> Iterator[Finding]:
             yield amber(topic, f"ends in {left}", "renew it before")
         else:
             yield green(topic, f"good for another {left}")
+
+
+def judge_plain(url: str) -> Finding:
+    """An http URL of a server that speaks TLS."""
+    do = "write https:// in --etcd, with --etcd-ca"
+    return red(f"etcd {url}", "speaks TLS, and is asked in plain text", do)
 
 
 def judge_secret(found: Secret) -> Finding | None:

@@ -10,10 +10,11 @@ from typing import Any, Self, TypeVar, cast
 
 from ambcore.drains import Drains
 from ambcore.errors import RecordError, RegistryError, RegistryUnavailableError
-from ambcore.fleet import Announcement
+from ambcore.fleet import PROGRAMS, Announcement, decode_program
 from ambcore.history import KeyValue
 from ambcore.model import Instance
 from ambcore.table import Reader
+from ambcore.text import visible
 from ambctl.common import patience
 from ambctl.doctor import ask_etcd, ask_fleet
 from ambctl.doctor.judge_access import Access
@@ -33,6 +34,7 @@ class Scene:
     def __init__(self, settings: Doctor) -> None:
         self.settings = settings
         self.config = settings.etcd_config()
+        self.unreadable: dict[str, str] = {}
         self._asked: dict[Callable[..., Any], asyncio.Task[Any]] = {}
 
     async def __aenter__(self) -> Self:
@@ -76,11 +78,19 @@ class Scene:
             return tuple((await etcd.list(self.settings.prefix.encode())).items)
 
     async def programs(self) -> tuple[Announcement, ...]:
-        """Every program that announced itself."""
+        """Every program that announced itself; why others' announcements cannot be read, is in `unreadable` then."""
 
         async def look() -> tuple[Announcement, ...]:
+            prefix = self.settings.fleet_prefix
             async with self._etcd() as etcd:
-                return await fleet.programs(etcd, self.settings.fleet_prefix)
+                listed = (await etcd.list(f"{prefix}{PROGRAMS}".encode())).items
+            found: list[Announcement] = []
+            for item in listed:
+                try:
+                    found.append(decode_program(item.key, item.value, prefix))
+                except RecordError as error:
+                    self.unreadable[visible(item.key.decode(errors="backslashreplace"))] = str(error)
+            return tuple(sorted(found, key=lambda each: (each.kind, each.id)))
 
         return await self._once(Scene.programs, look)
 

@@ -128,7 +128,7 @@ def test_a_bad_version_is_amber_and_says_what_it_means_without_authentication() 
         (Access("/s/", denied="user name is empty"), RED, "no user is given"),
         (Access("/s/", "eve", denied="etcdserver: permission denied"), RED, "eve may not read /s/"),
         (Access("/s/", "eve", denied="etcdserver: authentication failed"), RED, "eve is not let in"),
-        (Access("/s/", records=0, writing="permission denied"), RED, "may not write below /s/"),
+        (Access("/s/", records=0, writing="permission denied"), RED, "writing below /s/ is refused: permission denied"),
         (Access("/s/", records=0, writing=""), GREEN, "may write below /s/"),
         (Access("/s/", "eve", records=0, plain_to=("http://b:2379",)), RED, "in plain text"),
         (Access("/s/", records=0, guarded=False), AMBER, "authentication is off"),

@@ -27,6 +27,7 @@ PROXY = Announcement(
 )
 REGISTRAR = replace(PROXY, kind=Kind.REGISTRAR, owner="core-1:abc")
 ONE = Instance("redis-A", "one", Address("10.0.0.1", 6379))
+INSTANCE = {"id": "one", "address": "10.0.0.1:6379", "state": "up"}
 KNOWN = {"redis-A": {"one": "10.0.0.1:6379"}}
 
 
@@ -38,7 +39,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "revision": 7,
         "view_age": 0.5,
         "counters": {"no_room": 0},
-        "instances": [{"id": "one", "address": "10.0.0.1:6379"}],
+        "instances": [INSTANCE],
         "refused": [],
     }
     plane = {
@@ -100,6 +101,11 @@ def test_containers_that_are_left_out_on_purpose_are_not_spoken_of() -> None:
     assert levels(judge_programs([Asked(REGISTRAR, document)], "1.0")) == {GREEN}
 
 
+def test_an_announcement_that_cannot_be_read_is_amber() -> None:
+    found = list(judge_programs([Asked(PROXY, status())], "1.0", {"/ambassadors/programs/x": "key: not one"}))
+    assert (found[0].level, found[0].topic) == (AMBER, "announcement /ambassadors/programs/x")
+
+
 def test_another_version_is_amber_and_nobody_at_all_too() -> None:
     assert has(judge_programs([Asked(PROXY, status())], "1.1"), AMBER, "this is 1.1, but: dynproxy core-1-aa 1.0")
     assert has(judge_programs([], "1.0"), AMBER, "none has announced itself")
@@ -132,6 +138,13 @@ def test_another_version_is_amber_and_nobody_at_all_too() -> None:
             "is full: 96 connections, no more fit, as its limit of open files is 256",
         ),
         ({"plane": {"room": {"connections": 80, "most": 96, "files": 256}}}, AMBER, "80 connections, 96 fit"),
+        (
+            {"service": {"instances": [INSTANCE | {"state": "ejected"}]}},
+            RED,
+            "none of 1 instance of redis-A answers it",
+        ),
+        ({"service": {"instances": [INSTANCE | {"state": "draining"}]}}, AMBER, "every instance of redis-A drains"),
+        ({"fleet": {"drains": {"denied": True, "last_error": "denied"}}}, AMBER, "may not read what operators drained"),
         ({"service": {"counters": {"no_room": 5}}}, AMBER, "had no room for clients 5 times"),
     ],
 )

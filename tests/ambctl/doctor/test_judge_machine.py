@@ -69,7 +69,7 @@ def test_the_docker_daemon(daemon: Daemon, level: Level, words: str) -> None:
 
 def test_who_may_not_use_the_socket_is_told_how() -> None:
     (finding,) = judge_daemon(Daemon("unix:///d", allowed=False, error="Permission denied"))
-    assert (finding.level, "join the group" in finding.do) == (RED, True)
+    assert (finding.level, "of the group" in finding.do) == (AMBER, True)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ NOW = 1_000 * DAY
         (Certificate("of a", NOW + 3600, NOW + 90 * DAY), RED, "begins in"),
         (Certificate("of a", 0, NOW + 90 * DAY, untrusted="self-signed certificate"), RED, "is not trusted"),
         (Certificate("of a", 0, NOW + 90 * DAY, ("DNS:b",), host="a"), RED, "is good for DNS:b, not for a"),
+        (
+            Certificate("of a", 0, NOW + 90 * DAY, turns_away="CERTIFICATE_REQUIRED"),
+            RED,
+            "turns us away: CERTIFICATE_REQUIRED",
+        ),
+        (Certificate("of a", silent="WRONG_VERSION_NUMBER"), RED, "no TLS with it (WRONG_VERSION_NUMBER)"),
         (Certificate("of a", failed="Connection refused"), UNKNOWN, "Connection refused"),
     ],
 )
