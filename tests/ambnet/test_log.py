@@ -160,6 +160,21 @@ log.warning("last")
     assert done.stdout == ""
 
 
+def test_what_a_process_has_lost_of_its_log_can_be_asked() -> None:
+    program = """
+import logging, os
+from ambnet.log import dropped, start_logging
+start_logging("info")
+os.close(2)  # nobody reads any more
+for number in range(3):
+    logging.info("%d", number)
+logging.getLogger().handlers[0].close()
+print(dropped())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    assert int(done.stdout) >= 3
+
+
 def test_a_program_that_is_told_so_speaks_json_alone() -> None:
     program = """
 import logging

@@ -153,6 +153,7 @@ def test_C12_fd_exhaustion(instance: Instance) -> None:
             with instance.accept() as server:
                 server.sendall(b"!")
         assert any("no more fit" in line for line in relay.log)
+        eventually(lambda: relay.counter("no_room") > 0)  # and each time is counted
 
 
 def test_C13_accept_errno_einval_ends_the_worker_aloud(relay: RelayWorker) -> None:
