@@ -37,8 +37,8 @@ def of_server(url: str, config: EtcdConfig) -> Certificate:
             shown = _unvouched(host, port, config)
     except _TurnedAwayError as error:
         return replace(_certificate(f"of {url}", error.shown, host=host), turns_away=str(error))
-    except ssl.SSLError as error:
-        return Certificate(f"of {url}", silent=error.reason or str(error))
+    except (ssl.SSLError, ConnectionResetError) as error:  # somebody is there
+        return Certificate(f"of {url}", silent=_word(error))
     except OSError as error:
         return Certificate(f"of {url}", failed=f"could not be looked at: {error.strerror or error}")
     return _certificate(f"of {url}", shown, host=host, untrusted=untrusted)
@@ -68,8 +68,7 @@ def of_ours(config: EtcdConfig) -> Iterator[Certificate]:
         try:
             yield _certificate(f"in {config.cert}", _own(config.cert, config.key))
         except OSError as error:
-            why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            yield Certificate(f"in {config.cert}", failed=f"could not be read: {why or error}")
+            yield Certificate(f"in {config.cert}", failed=f"could not be read: {_word(error)}")
 
 
 def secrets(config: EtcdConfig) -> Iterator[Secret]:
@@ -107,8 +106,8 @@ def _shown_by(host: str, port: int, context: ssl.SSLContext) -> dict[str, Any]:
             secured.recv(1)
         except TimeoutError:  # it waits for us to speak
             pass
-        except ssl.SSLError as error:  # by TLS 1.3 a client hears only now what the server thinks of its certificate
-            raise _TurnedAwayError(error.reason or str(error), shown) from error
+        except OSError as error:  # by TLS 1.3 a client hears only now what the server thinks of its certificate
+            raise _TurnedAwayError(_word(error), shown) from error
         return shown
 
 
@@ -169,6 +168,11 @@ def _own(cert: str, key: str) -> dict[str, Any]:
                 continue
             waiting.remove(end)
     return dict(ends[1].getpeercert() or {})
+
+
+def _word(error: OSError) -> str:
+    """TLS's own word for what is wrong, or the kernel's."""
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
 
 
 def _certificate(whose: str, shown: dict[str, Any], host: str = "", untrusted: str = "") -> Certificate:
