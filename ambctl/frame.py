@@ -119,7 +119,10 @@ def lines(frame: Frame, paper: Paper, height: int | None = None) -> list[str]:
     """The frame on paper, of at most `height` lines; for programs, the table alone."""
     if paper.plain:
         return draw.table(PLAIN_COLUMNS, [_plain_row(line) for line in frame.lines], paper)
-    shown = [_title(frame, paper), *draw.notices(_notices(frame), paper), ""]
+    said = draw.notices(_notices(frame), paper)
+    if height is not None:
+        said = said[: max(height // 3, 1)]  # what they are said of shall be seen, too
+    shown = [_title(frame, paper), *said, ""]
     rows = [_row(line) for line in frame.lines]
     table = draw.table(COLUMNS, rows, paper, cut=True) if rows else ["no services"]
     if height is not None and len(shown) + len(table) > height:

@@ -59,7 +59,7 @@ class Screen:
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace what is shown; a line must not be wider than the terminal."""
-        body = "\r\n".join(f"{line}{REST_OF_LINE}" for line in lines)
+        body = "\n".join(f"{line}{REST_OF_LINE}" for line in lines)
         sys.stdout.write(f"{HOME}{body}{REST_OF_SCREEN}")
         sys.stdout.flush()
 
