@@ -39,7 +39,7 @@ CAUSES = {
     "Connection refused": Cause("ambctl put chat by-hand $HOST:9", "ambctl rm chat by-hand"),
     "It hangs for ten seconds, then it is reset": Cause(),
     "An instance gets no new connections": Cause(
-        "name=$(ambctl ls --json | grep -o '[^\"]*:web-2:8000' | head -n 1) && ambctl drain web $name",
+        "name=$(ambctl ls --json | grep -o '[^\"]*:web-2:8000' | head -n 1) && ambctl drain web $name --why tired",
         "ambctl undrain web $name",
     ),
     "It is slow, and the kernel does not forward": Cause(),
