@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ambnet.relay.protocol import InstanceStats
 
-MOST = 1000  # five series each: as much as a scrape of a busy host, and no more however large the fleet is
+MOST = 500  # five series each: 20 ms of a scrape, however large the fleet is
 OTHERS = "all others"  # no instance has a blank in its name
 
 Key = tuple[str, str]  # service, instance
@@ -42,18 +41,21 @@ class Series:
 
     def _add(self, others: Mapping[Key, InstanceStats]) -> None:
         """Add what is new of the others to the sums; what is open is counted anew."""
-        sums = {service: replace(before, connections=0) for service, before in self._sums.items()}
+        sums = {service: [0, *_counted(before)] for service, before in self._sums.items()}
         for key, item in others.items():
-            sums[key[0]] = _sum(sums.get(key[0], NOTHING), self._seen.get(key, NOTHING), item)
-        self._sums, self._seen = sums, dict(others)
+            total = sums.setdefault(key[0], [0, 0, 0, 0, 0])
+            total[0] += item.connections
+            seen = self._seen.get(key, NOTHING)
+            if item is not seen:
+                for at, (now, then) in enumerate(zip(_counted(item), _counted(seen), strict=True), 1):
+                    total[at] += max(0, now - then)  # less than before: a worker was lost, and what it counted
+        self._sums = {service: _stats(*total) for service, total in sums.items()}
+        self._seen = dict(others)
 
 
-def _sum(total: InstanceStats, seen: InstanceStats, now: InstanceStats) -> InstanceStats:
-    """The total with what happened between two looks; of a worker's loss it takes no notice."""
-    return InstanceStats(
-        connections=total.connections + now.connections,
-        connections_total=total.connections_total + max(0, now.connections_total - seen.connections_total),
-        connect_failures=total.connect_failures + max(0, now.connect_failures - seen.connect_failures),
-        bytes_in=total.bytes_in + max(0, now.bytes_in - seen.bytes_in),
-        bytes_out=total.bytes_out + max(0, now.bytes_out - seen.bytes_out),
-    )
+def _counted(item: InstanceStats) -> tuple[int, int, int, int]:
+    return item.connections_total, item.connect_failures, item.bytes_in, item.bytes_out
+
+
+def _stats(connections: int, total: int, failures: int, bytes_in: int, bytes_out: int) -> InstanceStats:
+    return InstanceStats(connections, total, failures, bytes_in, bytes_out)
