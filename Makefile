@@ -55,10 +55,12 @@ system: setup images ## the tests against Docker, namespaces and two real hosts
 docs: setup ## write what is generated in docs/ and build the manual into build/site
 	@$(bin)/python scripts/options
 	@$(bin)/python scripts/metrics
+	@$(bin)/python scripts/metrics
 	@$(bin)/mkdocs build
 
 docs-serve: setup ## the manual at http://127.0.0.1:8000, anew after every change
 	@$(bin)/python scripts/options
+	@$(bin)/python scripts/metrics
 	@$(bin)/python scripts/metrics
 	@$(bin)/mkdocs serve --no-strict
 
