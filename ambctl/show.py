@@ -10,9 +10,8 @@ from ambctl.asked import drained, time_left
 from ambctl.common import DONE, NOT_SO, Common, complain, patience, print_json, print_lines
 from ambctl.names import parse_service, services
 from ambctl.view import entries
-from ambnet.command import meant
 from ambnet.etcd import Etcd
-from ambnet.options import positional
+from ambnet.options import meant, positional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

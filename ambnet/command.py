@@ -6,14 +6,13 @@ Only the verb that was typed is loaded: the others are a name and a line of help
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ambcore.errors import ConfigError
 from ambcore.text import visible
-from ambnet.options import Parser, filled
+from ambnet.options import Parser, filled, meant
 
 T = TypeVar("T")
 
@@ -35,9 +34,13 @@ def read_command(
     before the verb or after it; the later one counts. A class's docstring describes its verb.
     """
     width = max(map(len, verbs))
-    listed = "\n".join(["verbs:", *(f"  {verb.ljust(width)}  {text}" for verb, text in verbs.items())])
+    listed = "\n".join(f"  {verb.ljust(width)}  {text}" for verb, text in verbs.items())
     parser = Parser(
-        common, prog=prog, description=description, usage=f"{prog} [OPTION…] VERB …", closing=f"{listed}\n\n{closing}"
+        common,
+        prog=prog,
+        description=f"{description}\n\nverbs, each with a --help of its own:\n{listed}",
+        usage=f"{prog} [OPTION…] VERB …",
+        closing=closing,
     )
     parser.add_argument("rest", nargs=argparse.PARSER, metavar="VERB", help=argparse.SUPPRESS)
     given = vars(parser.parse_args(argv))
@@ -55,9 +58,3 @@ def verb_parser(settings: type, *, prog: str, argument_default: object = None) -
     """The parser of one verb."""
     description = " ".join((settings.__doc__ or "").split())
     return Parser(settings, prog=prog, description=description, argument_default=argument_default)
-
-
-def meant(typed: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for what is nearly one of the known names, else nothing."""
-    near = difflib.get_close_matches(typed, list(known), n=1)
-    return f"; did you mean {visible(near[0])!r}?" if near else ""

@@ -15,10 +15,11 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from ambcore.errors import ConfigError
+from ambcore.text import visible
 from ambcore.version import VERSION
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog,
             description=description,
-            epilog="\n\n".join(filter(None, (shown, closing))).replace("%", "%%") or None,
+            epilog="\n\n".join(filter(None, (shown, closing))) or None,
             formatter_class=_Help,
             allow_abbrev=False,
             **more,
@@ -106,8 +107,20 @@ class Parser(argparse.ArgumentParser):
             self.declared += [(field, _declare(group, field)) for field in fields]
 
     def error(self, message: str) -> NoReturn:
-        """Raises ConfigError."""
-        raise ConfigError(*_name_and_reason(message))
+        """Raises ConfigError, for an option that does not exist with the one that may be meant."""
+        name, why = _name_and_reason(message)
+        if why.startswith("unrecognized"):
+            typed = name.split(" ")[0].partition("=")[0]
+            why += meant(typed, (flag for _, action in self.declared for flag in action.option_strings))
+        raise ConfigError(name, why)
+
+
+def meant(typed: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for what is nearly one of the known names, else nothing."""
+    import difflib  # noqa: PLC0415 - only for who made a mistake
+
+    near = difflib.get_close_matches(typed, list(known), n=1)
+    return f"; did you mean {visible(near[0])!r}?" if near else ""
 
 
 def grouped(settings: type) -> Iterator[tuple[str, list[dataclasses.Field[Any]]]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from ambctl.common import Common
+from ambctl.verbs import VERBS
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.ports import free_port
 from tests.support.programs import ROOT, _clean_environment
@@ -95,6 +99,35 @@ def test_what_does_not_exist_is_said_in_a_line_and_exit_code_1(ambctl: Run, pref
     }.items():
         done = ambctl(*arguments)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+
+
+def test_a_service_that_is_nearly_there_is_named(ambctl: Run, prefix: str) -> None:
+    ambctl("put", "redis-A", "one", "10.1.2.3:6379")
+    done = ambctl("show", "reddis-A")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"ambctl: no service reddis-A under {prefix}; did you mean 'redis-A'?\n"
+
+
+def test_show_tells_the_time_that_a_lease_has_left(ambctl: Run, shared_etcd: EtcdCluster, prefix: str) -> None:
+    lease = shared_etcd.etcdctl("lease", "grant", "600").split()[1]
+    shared_etcd.etcdctl("put", f"{prefix}redis-A/one", "10.1.2.3:6379", f"--lease={lease}")
+    ambctl("put", "redis-A", "two", "10.1.2.4:6379")
+    one, two = loaded(ambctl("show", "redis-A", "--json").stdout)["instances"]
+    assert one["lease"] == lease.lstrip("0")
+    assert 0 < one["lease_left"] <= 600
+    assert one["revision"] < two["revision"]
+    assert (two["lease"], two["lease_left"]) == (None, None)
+    assert re.search(rf"^  lease +{one['lease']}, \d+ s left$", ambctl("show", "redis-A").stdout, re.MULTILINE)
+
+
+def test_what_an_operator_drained_is_listed_as_draining(ambctl: Run, shared_etcd: EtcdCluster, prefix: str) -> None:
+    ambctl("put", "redis-A", "one", "10.1.2.3:6379")
+    fleet = f"/fleet-of{prefix}"
+    shared_etcd.etcdctl("put", f"{fleet}drains/instances/redis-A/one", '{"by": "ann", "why": "new disk"}')
+    listed = ambctl("ls", "--fleet-prefix", fleet).stdout.splitlines()[1].split(maxsplit=5)
+    assert listed[3:] == ["draining", "1", "drained by ann: new disk"]
+    document = loaded(ambctl("ls", "--fleet-prefix", fleet, "--json").stdout)
+    assert document["services"]["redis-A"][0]["drained"] == "redis-A/one"
 
 
 def test_an_empty_registry_is_no_error(ambctl: Run, prefix: str) -> None:
@@ -196,6 +229,37 @@ def test_an_unreachable_etcd_is_said_in_one_line_in_time(ambctl: Run, arguments:
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("ambctl: etcd: ")
+
+
+def test_a_pipe_gets_no_colours_unless_they_are_asked_for(ambctl: Run) -> None:
+    ambctl("put", "redis-A", "one", "10.1.2.3:6379")
+    assert "\x1b" not in ambctl("ls").stdout
+    assert "\x1b[32m" in ambctl("ls", "--color", "always").stdout
+    assert "\x1b[32m" in ambctl("show", "redis-A", "--color=always").stdout
+
+
+def test_help_of_all_verbs_loads_nothing_heavy() -> None:
+    """Nobody waits for gRPC to be told how to spell a verb."""
+    program = (
+        "import sys\nfrom ambctl.verbs import read\ntry:\n    read(['--help'])\nexcept SystemExit:\n"
+        "    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded_modules = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "ambctl" in loaded_modules
+    assert not loaded_modules & {"grpc", "aetcd", "google", "docker", "aiohttp", "rich", "shtab", "jinja2", "requests"}
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+    assert "exit codes:\n  0  " in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_its_settings_its_coroutine_and_an_example(verb: str) -> None:
+    settings = VERBS[verb].settings(verb)
+    assert issubclass(settings, Common)
+    assert inspect.iscoroutinefunction(VERBS[verb].run(verb))
+    examples: tuple[str, ...] = settings.EXAMPLES  # type: ignore[attr-defined]
+    assert any(f"ambctl {verb}" in example for example in examples)
 
 
 def test_wrong_arguments_are_one_line_and_exit_code_2(ambctl: Run) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ambcore.errors import ConfigError
 from ambcore.model import parse_port
+from ambcore.version import VERSION
 from ambnet.command import read_command
 from ambnet.options import (
     choice,
@@ -136,6 +137,63 @@ def test_help_names_the_default_and_the_variables(capsys: pytest.CaptureFixture[
     assert "100 % yours" in text
 
 
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Options that many share."""
+
+    HEADING = "elsewhere"
+
+    far: str | None = option("--far", default=None, help="far away")
+    near: str | None = option("--near", default=None, help="not far")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Elsewhere):
+    """A program's settings."""
+
+    EXAMPLES = ("x --loud 100%", "x --far it")
+
+    loud: bool = switch("--loud", help="say more")
+    near: str | None = option("--near", default=None, help="as we mean it")
+
+
+def help_of(settings: type, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit):
+        read_settings(settings, prog="x", description="X.", argv=["--help"], environ={})
+    return capsys.readouterr().out
+
+
+def test_help_has_headings_and_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that a program declares anew is the program's own."""
+    own, elsewhere, examples = help_of(Whole, capsys).replace("\n\nexamples:", "\n\nelsewhere:").split("elsewhere:\n")
+    assert "--loud" in own
+    assert "as we mean it" in own
+    assert "--far" in elsewhere
+    assert "--near" not in elsewhere
+    assert examples == "  x --loud 100%\n  x --far it\n"
+
+
+def test_every_program_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"x {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["--lout"], "; did you mean '--loud'?"),
+        (["--fra=1"], "; did you mean '--far'?"),
+        (["--something", "else"], ""),
+    ],
+)
+def test_who_mistypes_an_option_is_told_the_near_one(argv: list[str], hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(Whole, prog="x", description="X.", argv=argv, environ={})
+    assert str(caught.value).endswith(f"unrecognized arguments{hint}")
+
+
 # Verbs
 
 
@@ -176,6 +234,13 @@ def test_a_wrong_command_is_named(argv: list[str], name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         command(*argv)
     assert name in caught.value.option
+
+
+def test_who_mistypes_a_verb_is_told_the_near_one() -> None:
+    with pytest.raises(ConfigError, match=r"there is no 'taek'; did you mean 'take'\?; x --help lists them"):
+        command("taek")
+    with pytest.raises(ConfigError, match=r"there is no '\\\\x1b\[2J'; x --help"):
+        command("\x1b[2J")
 
 
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
