@@ -12,6 +12,8 @@ from ambcore.model import Instance
 from ambctl.explain.facts import Answer, Record
 from ambctl.explain.subject import Subject
 
+MAX_TEXT = 300  # characters that a proxy may say of one thing
+MAX_AGE = 1e9  # seconds; what is older was never young
 TOLD = 5  # differences of one proxy that are told of
 
 Document = Mapping[str, Any]
@@ -48,10 +50,7 @@ def stale(answer: Answer, records: Iterable[Record], subject: Subject) -> tuple[
 
 def services_of(status: Document) -> Iterator[Document]:
     """The services of a proxy's status document that can be read."""
-    services = status.get("services")
-    for service in services if isinstance(services, list) else ():
-        if isinstance(service, Mapping) and isinstance(service.get("name"), str):
-            yield service
+    return (each for each in _documents(status.get("services")) if isinstance(each.get("name"), str))
 
 
 def instances_of(service: Document) -> dict[str, Document] | None:
@@ -59,7 +58,11 @@ def instances_of(service: Document) -> dict[str, Document] | None:
     instances = service.get("instances")
     if not isinstance(instances, list):
         return None
-    return {each["id"]: each for each in instances if isinstance(each, Mapping) and isinstance(each.get("id"), str)}
+    return {each["id"]: each for each in _documents(instances) if isinstance(each.get("id"), str)}
+
+
+def _documents(value: object) -> list[Document]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def reached(answers: Iterable[Answer], record: Record) -> bool:
@@ -79,7 +82,7 @@ def _differences(service: Document, records: Iterable[Record], subject: Subject)
     if known is None:
         return
     mine = {record.id: record for record in records if record.service == service["name"]}
-    refused = {_id_of(each) for each in service.get("refused") or () if isinstance(each, Mapping)}
+    refused = {_id_of(each) for each in _documents(service.get("refused"))}
     for name, record in mine.items():
         if isinstance(record.found, Instance) and name not in refused:
             seen, now = _as_seen(known.get(name)), str(record.found.address)
@@ -88,11 +91,11 @@ def _differences(service: Document, records: Iterable[Record], subject: Subject)
                 yield Difference(name, seen, f"{now}, draining" if drains else now)
     for name, item in known.items():
         if name not in mine and (service["name"], name) in subject.keys:
-            yield Difference(name, str(item.get("address", "")), "")
+            yield Difference(name, _as_seen(item), "")
 
 
 def _as_seen(item: Document | None) -> str:
-    return "" if item is None else str(item.get("address", ""))
+    return "" if item is None else str(item.get("address", ""))[:MAX_TEXT]
 
 
 def _id_of(entry: Document) -> str:
@@ -102,10 +105,11 @@ def _id_of(entry: Document) -> str:
 def _finding(service: Document, differences: list[Difference], status: Document) -> Finding:
     age, etcd = service.get("view_age"), status.get("etcd")
     said = service.get("error") or (etcd.get("last_error") if isinstance(etcd, Mapping) else None)
-    since = f" for {age:.0f} s" if isinstance(age, int | float) else ""
+    since = f" for {age:.0f} s" if isinstance(age, int | float) and 0 <= age < MAX_AGE else ""
+    revision = service.get("revision")
     more = f", and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
     text = (
         f"its view is stale: it {'; it '.join(map(str, differences[:TOLD]))}{more}; it has not heard from etcd{since}, "
-        f"and stands at revision {service.get('revision')}{f': {said}' if said else ''}"
+        f"and stands at revision {revision if isinstance(revision, int) else '?'}{f': {str(said)[:MAX_TEXT]}' if said else ''}"
     )
     return Finding(Level.RED, "view", text, "see why etcd does not answer on its host: ambctl doctor there")
