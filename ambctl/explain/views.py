@@ -106,10 +106,11 @@ def _finding(service: Document, differences: list[Difference], status: Document)
     age, etcd = service.get("view_age"), status.get("etcd")
     said = service.get("error") or (etcd.get("last_error") if isinstance(etcd, Mapping) else None)
     since = f" for {age:.0f} s" if isinstance(age, int | float) and 0 <= age < MAX_AGE else ""
-    revision = service.get("revision")
+    revision = at if isinstance(at := service.get("revision"), int) else "?"
+    why = f": {str(said)[:MAX_TEXT]}" if said else ""
     more = f", and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
     text = (
         f"its view is stale: it {'; it '.join(map(str, differences[:TOLD]))}{more}; it has not heard from etcd{since}, "
-        f"and stands at revision {revision if isinstance(revision, int) else '?'}{f': {str(said)[:MAX_TEXT]}' if said else ''}"
+        f"and stands at revision {revision}{why}"
     )
     return Finding(Level.RED, "view", text, "see why etcd does not answer on its host: ambctl doctor there")
