@@ -194,12 +194,22 @@ def _declare(parser: argparse._ActionsContainer, field: dataclasses.Field[Any]) 
         return parser.add_argument(field.name, metavar=spec["name"], help=spec["help"], nargs=spec["nargs"])
     if spec.get("switch"):
         return parser.add_argument(flag, dest=field.name, help=spec["help"], action="store_true")
-    notes = [f"default {field.default}"] if field.default not in (None, (), "", 0) else []
+    notes = [f"default {default}"] if (default := shown_default(field)) else []
     notes += [f"environment {', '.join(spec['env'])}"] if spec["env"] else []
     text = f"{spec['help']} ({'; '.join(notes)})" if notes else spec["help"]
     metavar = spec["metavar"] or spec["flag"].lstrip("-").upper()
     action = "append" if spec.get("repeated") else "store"
     return parser.add_argument(flag, dest=field.name, help=text.replace("%", "%%"), metavar=metavar, action=action)
+
+
+def shown_default(field: dataclasses.Field[Any]) -> str:
+    """An option's default as an operator would type it; empty where there is none, or nothing to say about it."""
+    value = field.default
+    if value in (None, (), "", 0, dataclasses.MISSING):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ":".join(map(str, value)) if type(value) is tuple else str(value)  # a host and its port
 
 
 def _two_dashes(argv: Sequence[str], settings: type) -> list[str]:

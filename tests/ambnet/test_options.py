@@ -133,7 +133,7 @@ def test_help_names_the_default_and_the_variables(capsys: pytest.CaptureFixture[
         read(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "how long (default 10.0; environment AMB_PARK, OLD_PARK)" in text
+    assert "how long (default 10; environment AMB_PARK, OLD_PARK)" in text
     assert "100 % yours" in text
 
 
