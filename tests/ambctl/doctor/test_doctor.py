@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -178,25 +178,18 @@ async def test_a_proxy_whose_view_is_stale(corner: Corner, server: NamedServer) 
     suspects it names it.
     """
     corner.put("one", server.port)
-    async with Gate(corner.etcd.endpoints[0]) as gate:
+    async with Gate(corner.etcd.endpoints[0]) as gate, AsyncExitStack() as stack:
+        proxy = Proxy(corner, "--etcd", gate.url).__enter__()
+        stack.push_async_callback(asyncio.to_thread, proxy.__exit__, None, None, None)
+        await asyncio.to_thread(proxy.knows, "one")
+        await gate.cut()
+        await asyncio.to_thread(corner.put, "two", server.port)
 
-        def started() -> Proxy:
-            proxy = Proxy(corner, "--etcd", gate.url).__enter__()
-            proxy.knows("one")
-            return proxy
+        def lost() -> bool:
+            return bool(status(proxy.admin)["services"][0]["watch"] != "watching")
 
-        proxy = await asyncio.to_thread(started)
-        try:
-            await gate.cut()
-            await asyncio.to_thread(corner.put, "two", server.port)
-
-            def lost() -> bool:
-                return bool(status(proxy.admin)["services"][0]["watch"] != "watching")
-
-            await asyncio.to_thread(eventually, lost, 20, "the watch is lost")
-            told = await asyncio.to_thread(corner.doctor, "--ask", proxy.admin)
-        finally:
-            await asyncio.to_thread(proxy.__exit__, None, None, None)
+        await asyncio.to_thread(eventually, lost, 20, "the watch is lost")
+        told = await asyncio.to_thread(corner.doctor, "--ask", proxy.admin)
     assert told.code == 1
     assert told.cause.says.startswith(f"stale view of {SERVICE}")
     assert "it does not know two" in told.cause.says
