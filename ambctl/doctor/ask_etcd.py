@@ -32,7 +32,6 @@ PROBE_KEY = "doctor-probe"  # below the prefix, and no service's: no reader take
 
 async def see(config: EtcdConfig, url: str) -> Seen:
     """One endpoint. Never raises."""
-    local = await in_thread(lambda: stays_here(url), "route")
     try:
         async with Member(config, url, PATIENCE) as member:
             await member.status()  # connects
@@ -40,7 +39,8 @@ async def see(config: EtcdConfig, url: str) -> Seen:
             status = await member.status()
             latency = time.monotonic() - began
     except RegistryError as error:
-        return Seen(url, error=str(error), local=local)
+        return Seen(url, error=str(error))
+    local = await in_thread(lambda: stays_here(url), "route")
     clock, quota = await _over_http(config, url)
     return Seen(url, status, latency=latency, clock=clock, quota=quota, local=local)
 
@@ -127,7 +127,7 @@ async def _told(
 
 async def of_access(config: EtcdConfig, seen: Sequence[Seen], prefix: str, *, write: bool) -> Access:
     """Whether we are let in and may read, and with `write` whether we may write. Never raises."""
-    plain = tuple(each.url for each in seen if not each.local and each.url.startswith("http:"))
+    plain = tuple(each.url for each in seen if each.status and not each.local and each.url.startswith("http:"))
     access = Access(prefix, config.user, plain_to=plain)
     alive = [each.url for each in seen if each.status]
     failed = "no member answers"

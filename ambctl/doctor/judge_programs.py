@@ -20,6 +20,7 @@ MAX_TEXT = 300  # characters of another process's words
 # Reasons for which a container has no record that nobody wants on purpose.
 LOOK_TWICE = frozenset({"unhealthy", "port-pending", "unreachable-address", "unnameable", "duplicate"})
 
+HELD = "held"  # what a registrar says of its lease while that lives
 WHY_NONE = "start dynproxy and registrar with --announce yes, and let their etcd user write there"
 
 
@@ -110,6 +111,9 @@ def _unreached(each: Asked, document: Document) -> Iterator[Finding]:
     if each.program.kind is Kind.REGISTRAR and etcd.get("connected") is False:
         says = f"does not reach etcd: {text_of(etcd.get('last_error'))}"
         yield red(each.name, says, "look at the way from there to etcd; its records end with their lease")
+    elif each.program.kind is Kind.REGISTRAR and (state := mapping(document.get("lease")).get("state", HELD)) != HELD:
+        says = f"its lease is {text_of(state, 'unknown')}: its records may end"
+        yield amber(each.name, says, "ask again; if it stays so, look at etcd's leader and disks")
 
 
 def mapping(value: object) -> Document:

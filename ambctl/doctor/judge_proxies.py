@@ -161,7 +161,8 @@ def _room(name: str, document: Document) -> Iterator[Finding]:
     """Whether more clients find room."""
     room = mapping(mapping(document.get("plane")).get("room"))
     connections, most = float_of(room.get("connections")), float_of(room.get("most"))
-    waited = sum(float_of(mapping(each.get("counters")).get("no_room")) for each in items(document.get("services")))
+    counters = [mapping(each.get("counters")) for each in items(document.get("services"))]
+    waited, lacked = (sum(float_of(each.get(name)) for each in counters) for name in ("no_room", "local_errors"))
     files = f"its limit of open files is {float_of(room.get('files')):.0f}"
     do = "raise it: --ulimit nofile= for a container, LimitNOFILE= in a unit; or run a second one"
     if most and connections >= most:
@@ -172,3 +173,6 @@ def _room(name: str, document: Document) -> Iterator[Finding]:
     elif waited:
         says = f"had no room for clients {waited:.0f} times since it began; {files}"
         yield amber(name, says, do)
+    if lacked:
+        says = f"could not dial {lacked:.0f} times since it began, for lack of ports, files or memory there"
+        yield amber(name, says, "its log says of which; run the doctor there")

@@ -230,6 +230,17 @@ def test_etcd_that_denies(tmp_path: Path) -> None:
     assert unnamed.cause.says.startswith("etcd lets in nobody unnamed, and no user is given")
 
 
+def test_etcd_that_is_full(tmp_path: Path) -> None:
+    with EtcdCluster(tmp_path, size=1, options=["--quota-backend-bytes", "1"]) as cluster:
+        with pytest.raises(AssertionError, match="space exceeded"):
+            cluster.etcdctl("put", "/a", "1")
+        told = doctor("--etcd", cluster.endpoints[0], "--only", "etcd", "--only", "access", "--write-probe")
+    assert told.cause.topic == "etcd space"
+    assert f"{cluster.endpoints[0]} is full (alarm NOSPACE)" in told.cause.says
+    (writing,) = (finding for finding in told.of("access") if finding.topic == "etcd writing")
+    assert (writing.level, "space exceeded" in writing.says) == (Level.RED, True)
+
+
 def test_an_expired_certificate(tmp_path: Path) -> None:
     """It comes before the etcd that cannot be reached because of it; a server that is trusted no more is something
     else than one that is not there.

@@ -79,6 +79,7 @@ def has(findings: Iterable[Finding], level: Level, words: str) -> bool:
             RED,
             "does not reach its Docker daemon (unix:///d)",
         ),
+        (Asked(REGISTRAR, {"lease": {"state": "suspect"}}), AMBER, "its lease is suspect"),
         (Asked(REGISTRAR, {"etcd": {"connected": False, "last_error": "no answer"}}), RED, "etcd: no answer"),
         (
             Asked(REGISTRAR, {"ready": True, "container": {"name": "redis", "why": "redis is paused"}}),
@@ -145,6 +146,7 @@ def test_another_version_is_amber_and_nobody_at_all_too() -> None:
         ),
         ({"service": {"instances": [INSTANCE | {"state": "draining"}]}}, AMBER, "every instance of redis-A drains"),
         ({"fleet": {"drains": {"denied": True, "last_error": "denied"}}}, AMBER, "may not read what operators drained"),
+        ({"service": {"counters": {"local_errors": 7}}}, AMBER, "could not dial 7 times"),
         ({"service": {"counters": {"no_room": 5}}}, AMBER, "had no room for clients 5 times"),
     ],
 )
