@@ -39,14 +39,15 @@ VERBS: Mapping[str, Verb] = {
     "ls": Verb("ambctl.ls", "list every record, the refused ones with the reason"),
     "show": Verb("ambctl.show", "show everything about a service"),
     "watch": Verb("ambctl.watch", "say what there is, then every change, until interrupted"),
-    "doctor": Verb("ambctl.doctor", "check the whole chain from this machine: what is wrong, and what to do"),
     "top": Verb("ambctl.top", "show what services and instances carry now, the busiest first"),
+    "explain": Verb("ambctl.explain.verb", "say why a service, an instance or a container is reached, or is not"),
+    "doctor": Verb("ambctl.doctor", "check the whole chain from this machine: what is wrong, and what to do"),
+    "ui": Verb("ambctl.ui", "serve a page that shows the fleet and follows it"),
     "put": Verb("ambctl.put", "write a record by hand"),
     "rm": Verb("ambctl.rm", "remove a record"),
     "drain": Verb("ambctl.drain", "give an instance, or all of a host, no new connections"),
     "undrain": Verb("ambctl.drain", "let them have new connections again"),
     "drains": Verb("ambctl.drain", "list what operators drained"),
-    "explain": Verb("ambctl.explain.verb", "say why a service, an instance or a container is reached, or is not"),
     "env": Verb("ambctl.env", "print link variables for docker run --env-file"),
     "sd": Verb("ambctl.sd", "print what Prometheus shall scrape"),
     "completion": Verb("ambctl.completion", "print a script by which a shell completes all this"),
@@ -56,11 +57,12 @@ DESCRIPTION = "See what is registered in etcd, ask why something is as it is, an
 
 EXIT_CODES = """\
 exit codes:
-  0  done, and all is well
-  1  it is not so: what was asked for does not exist, or is not well
-  2  wrong arguments
-  3  could not be asked: etcd, Docker or a program did not answer, or refused to
-  130 interrupted, 141 nobody reads the output any more"""
+  0    done, and all is well
+  1    it is not so: what was asked for does not exist, or is not well
+  2    wrong arguments
+  3    could not be asked: etcd, Docker or a program did not answer, or refused to
+  130  interrupted
+  141  nobody reads the output any more"""
 
 
 def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> tuple[str, Common]:

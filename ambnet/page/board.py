@@ -20,6 +20,8 @@ class Board(Protocol):
     """What there is to show."""
 
     title: str
+    explain_every: float
+    """Seconds between two questions about the same service."""
     changed: asyncio.Event | None
     """Set when there is news, cleared by the page; None where only looking tells."""
 
@@ -50,6 +52,7 @@ class OwnBoard:
     """A program's own page, from its status document and what it says of its health."""
 
     changed: asyncio.Event | None = None
+    explain_every = 2.0
 
     def __init__(self, host: str, program: Program) -> None:
         self.title = host

@@ -14,8 +14,7 @@ def essence(sight: Sight) -> object:
     said = tuple((each.name, each.error, each.document and _of(each.document)) for each in sight.said)
     etcd = sight.etcd and (sight.etcd.endpoint, sight.etcd.connected, sight.etcd.error, sight.etcd.watching)
     age = sight.etcd.age if sight.etcd else None
-    leases = {lease: round(sight.at + left) for lease, left in sight.leases.items()}
-    return said, sight.records, leases, sight.drains, etcd, age is not None and age > STALE
+    return said, sight.records, sight.leases, etcd, age is not None and age > STALE
 
 
 def _of(document: Document) -> object:

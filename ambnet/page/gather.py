@@ -91,19 +91,18 @@ def _recorded(record: Record, sight: Sight) -> Seat:
     if not isinstance(found, Instance):
         service, _, name = visible(item.key.decode(errors="replace")).rpartition("/")
         return Seat(service.rpartition("/")[2] or service, name, state=State.REFUSED, why=visible(found))
-    left = sight.leases.get(item.lease)
-    drained = found.owner is not None and host_of(found.owner, "") in sight.drains
-    draining = not found.takes_new or drained or f"{found.service}/{found.id}" in sight.drains
+    until = sight.leases.get(item.lease)
     notes = ", ".join([*found.tags, *(f"{name}={value}" for name, value in found.attributes)])
     return Seat(
         found.service,
         found.id,
         str(found.address),
-        State.DRAINING if draining else State.UP,
+        State.UP if found.takes_new else State.DRAINING,
+        visible(record.why),
         host=host_of(found.owner, str(found.address)),
         protocol=found.protocol.value,
         weight=found.weight,
-        until=None if left is None else round(sight.at + left),
+        until=None if until is None else round(until),
         leased=item.lease != 0,
         container=(found.container or "")[:SHORT_ID],
         notes=visible(notes[:200]),
@@ -192,10 +191,22 @@ def _seen(service: str, row: Document) -> Seat:
         text(row, "id"),
         address,
         _readiness(row),
+        _drained(part(row, "drained")),
         host=host_of(text(row, "owner"), address),
         protocol=text(row, "protocol", "tcp"),
         weight=count(row, "weight") or 1,
     )
+
+
+def _drained(drain: Document) -> str:
+    """Who drained an instance and why, in words; empty where nobody did."""
+    return drained_by(text(drain, "by"), text(drain, "why"), text(drain, "host")) if drain else ""
+
+
+def drained_by(who: str, why: str, host: str) -> str:
+    """An operator's marker in words."""
+    what = f"drained with host {host}" if host else "drained"
+    return f"{what}{f' by {who}' if who else ''}{f': {why}' if why else ''}"
 
 
 def _readiness(row: Document) -> State:
@@ -269,7 +280,7 @@ def _program(said: Said, at: float) -> Program:
     document: Document = said.document or {}
     uptime = number(document, "uptime")
     if said.document is None:
-        level, says = Level.RED, said.error or "cannot be asked"
+        level, says = (Level.RED, said.error) if said.error else (Level.UNKNOWN, "not asked yet")
     elif said.error:
         level, says = Level.RED, said.error
     elif document.get("ready") is False:
@@ -320,7 +331,7 @@ def _notices(sight: Sight, etcd: EtcdSight | None) -> Iterator[Notice]:
     for said in sight.said:
         document: Document = said.document or {}
         who = f"{said.host or said.name}: " if len(sight.said) > 1 else ""
-        if said.document is None:
+        if said.document is None and said.error:
             what = f"{said.kind or 'program'} {said.name}"
             yield Notice(Level.RED, f"{what} cannot be asked: {visible(said.error[:300])}")
         elif said.error:

@@ -15,7 +15,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from ambcore.findings import Finding
+from ambcore.findings import Finding, Level
+from ambcore.text import visible
 from ambnet.daemon import cancel
 from ambnet.page.board import Board
 from ambnet.page.essence import essence
@@ -32,7 +33,7 @@ PERIOD = 0.5  # seconds between two looks
 SHARE = 0.1  # of one processor core, at most: where there is much to render looks are rarer
 FRESH = 0.2  # seconds: a page that is loaded meanwhile gets what was looked at then
 BEAT = 15.0  # seconds of silence before a sign of life
-EXPLAIN = 2.0  # seconds between two questions why a service is as it is
+FIRST_WORD = 1.5  # seconds that a page waits for why its service is as it is; else that comes later
 MOST_LISTENERS = 32
 MOST_CHANNELS = 8  # pages that nobody listens to yet: they were loaded and are about to
 LARGE = 300  # instances; rendering more of them is done in a thread, so that the loop goes on turning
@@ -50,7 +51,8 @@ class Channel:
     moving: bool = False  # whether the rates rendered last were of something
     listeners: int = 0
     findings: Sequence[Finding] = ()
-    explained: float = float("-inf")
+    asking: asyncio.Task[None] | None = None
+    asked: float = float("-inf")
     news: asyncio.Event = field(default_factory=asyncio.Event)
     message: tuple[int, int, bytes] = (0, 0, b"")  # the last one made: from which version to which
 
@@ -114,8 +116,8 @@ class Live:
         self._closed.set()
         for channel in self._channels.values():
             channel.news.set()
-        if self._task is not None:
-            await cancel(self._task)
+        asking = [channel.asking for channel in self._channels.values() if channel.asking is not None]
+        await cancel(*([self._task] if self._task is not None else []), *asking)
 
     def _version(self, channel: Channel) -> str:
         return f"{self._life}.{channel.version}"
@@ -199,9 +201,21 @@ class Live:
                 channel.news = asyncio.Event()
 
     async def _ask(self, channel: Channel) -> None:
+        """Ask why a service is as it is, beside everything else; the first time its page waits a little for it."""
         now = time.monotonic()
-        if channel.name and now - channel.explained > EXPLAIN:
-            channel.findings, channel.explained = await self._board.explain(channel.name), now
+        if not channel.name or (channel.asking and not channel.asking.done()) or now < channel.asked:
+            return
+        channel.asking = asyncio.create_task(self._explain(channel), name="explain")
+        if not channel.version:
+            await asyncio.wait({channel.asking}, timeout=FIRST_WORD)
+
+    async def _explain(self, channel: Channel) -> None:
+        try:
+            channel.findings = tuple(await self._board.explain(channel.name))
+        except Exception as error:
+            log.exception("%s cannot be explained", visible(channel.name))
+            channel.findings = (Finding(Level.UNKNOWN, "explain", f"failed: {error}"),)
+        channel.asked = time.monotonic() + self._board.explain_every
 
 
 def _maker(renderer: Renderer, channel: Channel, found: Fleet, figures: Figures) -> Callable[[], Snapshot]:

@@ -48,10 +48,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record in etcd: the instance it describes or why it was refused."""
+    """A record in etcd: the instance it describes, as operators want it, or why it was refused; `why` says who drained
+    it.
+    """
 
     item: KeyValue
     found: Instance | str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +72,13 @@ class EtcdSight:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """All that is known at one moment. `records` and `leases` (lease: seconds left) are for who watches etcd itself."""
+    """All that is known at one moment. `records` and `leases` (lease: when it runs out) are for who watches etcd itself."""
 
     at: float
     said: tuple[Said, ...]
     records: tuple[Record, ...] | None = None
     leases: Mapping[int, float] = field(default_factory=dict)
     etcd: EtcdSight | None = None
-    drains: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ class Window:
         return page
 
     def _heard(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"}:
+        # Programs end before the browser does: that a server has gone is the browser's own remark.
+        if kind in {"error", "warning"} and "net::ERR_" not in text:
             self.complaints.append(f"{kind}: {text}")
 
     def close(self) -> None:

@@ -89,7 +89,6 @@ def test_the_page_says_when_etcd_is_away_and_when_it_lost_its_server(
         expect(lost).to_be_hidden()
         proxy.signal(signal.SIGKILL)
         expect(lost).to_contain_text("does not answer", timeout=PATIENCE * 1000)
-    window.complaints = [line for line in window.complaints if "ERR_" not in line]  # the browser's, of the dead server
 
 
 def test_filter_and_keyboard(shared_etcd: EtcdCluster, service: str, records: Records, window: Window) -> None:
