@@ -8,7 +8,6 @@ with `ts` (RFC 3339, UTC, milliseconds), `level`, `logger` and `msg`.
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import sys
@@ -39,6 +38,8 @@ class OneObject(OneLine):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
+        import json  # noqa: PLC0415 - simple-amb is small where nobody asks for this
+
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         told = {
             "ts": f"{when}.{int(record.msecs):03d}Z",

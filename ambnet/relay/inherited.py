@@ -18,7 +18,7 @@ from ambnet.notify import notify
 log = logging.getLogger("listen")
 
 FIRST = 3  # the first descriptor after standard input, output and error
-ALL = {None: ("::", "0.0.0.0")}  # noqa: S104 - how a socket for all addresses is bound
+ALL = ("::", "0.0.0.0")  # noqa: S104 - how a socket for all addresses is bound
 
 
 class Inherited:
@@ -32,7 +32,7 @@ class Inherited:
 
         They are the caller's from now on. There may be several: one a family, or one a process that shares the port.
         """
-        places = {(each, port) for each in ALL.get(host, (host,))}
+        places = {(each, port) for each in (ALL if host is None else (host,))}
         taken = [sock for sock in self._sockets if sock.type == kind and _place(sock) in places]
         self._sockets = [sock for sock in self._sockets if sock not in taken]
         return taken

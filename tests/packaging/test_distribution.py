@@ -111,7 +111,7 @@ def test_an_installed_ambassador_forwards(clean: Path, tmp_path: Path) -> None:
         return False
 
     with NamedServer("there") as server:
-        command = [clean / "simple-amb", "--listen", f"127.0.0.1:{port}", f"127.0.0.1:{server.port}"]
+        command = [str(clean / "simple-amb"), "--listen", f"127.0.0.1:{port}", f"127.0.0.1:{server.port}"]
         with subprocess.Popen(command, cwd=tmp_path, env={"PATH": os.environ["PATH"]}) as process:
             try:
                 eventually(answers)
