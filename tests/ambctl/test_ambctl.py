@@ -250,7 +250,7 @@ def test_help_of_all_verbs_loads_nothing_heavy() -> None:
     assert not loaded_modules & {"grpc", "aetcd", "google", "docker", "aiohttp", "rich", "shtab", "jinja2", "requests"}
     for verb in VERBS:
         assert f"\n  {verb} " in done.stdout
-    assert "exit codes:\n  0  " in done.stdout
+    assert "exit codes:\n  0    " in done.stdout
 
 
 @pytest.mark.parametrize("verb", VERBS)
