@@ -137,11 +137,17 @@ async def programs(scene: Scene) -> Iterable[Finding]:
 async def proxies(scene: Scene) -> Iterable[Finding]:
     """Dynproxies beside etcd. When one disagrees, etcd is read again, then all are asked again."""
     asked = _proxies(await scene.asked())
-    known = by_service(await scene.instances())
-    if any(differs(each.document, known) for each in asked if each.document):
-        await asyncio.sleep(AGAIN)
-        known = by_service(await scene.instances(anew=True))
-        asked = _proxies(await scene.asked(anew=True))
+    try:
+        known = by_service(await scene.instances())
+        if any(differs(each.document, known) for each in asked if each.document):
+            await asyncio.sleep(AGAIN)
+            known = by_service(await scene.instances(anew=True))
+            asked = _proxies(await scene.asked(anew=True))
+    except RegistryError as error:
+        return [
+            unknown("proxies", f"beside etcd: {error}"),
+            *(one for each in asked for one in judge_proxy(each, None)),
+        ]
     return [finding for each in asked for finding in judge_proxy(each, known)]
 
 

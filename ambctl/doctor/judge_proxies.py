@@ -41,8 +41,8 @@ class View:
         return bool(self.lacks or self.left or self.moved)
 
 
-def views(document: Document, known: Known) -> Iterator[View]:
-    """A proxy's services beside etcd's; nothing for a proxy that does not follow etcd."""
+def views(document: Document, known: Known | None) -> Iterator[View]:
+    """A proxy's services beside etcd's, or alone where that is not known; nothing for one that does not follow etcd."""
     if not isinstance(document.get("etcd"), Mapping):
         return
     for service in items(document.get("services")):
@@ -53,7 +53,8 @@ def views(document: Document, known: Known) -> Iterator[View]:
             for item in items(service.get("instances"))
             if (identity := text_of(item.get("id"), "")) not in refused
         }
-        there = {key: address for key, address in known.get(name, {}).items() if key not in refused}
+        etcds = here if known is None else known.get(name, {})
+        there = {key: address for key, address in etcds.items() if key not in refused}
         age = service.get("view_age")
         yield View(
             name,
@@ -66,19 +67,19 @@ def views(document: Document, known: Known) -> Iterator[View]:
         )
 
 
-def differs(document: Document, known: Known) -> bool:
+def differs(document: Document, known: Known | None) -> bool:
     """Whether it is worth a second look."""
     return any(view.differs for view in views(document, known))
 
 
-def judge_proxy(asked: Asked, known: Known) -> Iterator[Finding]:
-    """One dynproxy that answered; `known` is what etcd has."""
+def judge_proxy(asked: Asked, known: Known | None) -> Iterator[Finding]:
+    """One dynproxy that answered; `known` is what etcd has, None where that could not be read."""
     document = asked.document or {}
     etcd = mapping(document.get("etcd"))
     seen = list(views(document, known))
     stale = [finding for view in seen if (finding := _view(asked.name, view, etcd))]
     yield from stale
-    if seen and not stale:
+    if seen and not stale and known is not None:
         yield green(asked.name, f"sees what etcd has of {plural(len(seen), 'service')}")
     drains = mapping(mapping(document.get("fleet")).get("drains"))
     if drains.get("denied"):
@@ -105,7 +106,7 @@ def _view(name: str, view: View, etcd: Document) -> Finding | None:
         do = "look at its log and at the way from there to etcd; its clients wait"
         return red(name, f"knows nothing of {view.service} yet: {text_of(etcd.get('last_error'))}", do)
     if view.watch != "watching" or view.age > STALE:
-        difference = f"; it {', '.join(wrong)}" if wrong else "; nothing has changed since"
+        difference = f"; it {', '.join(wrong)}" if wrong else ""
         do = "look at the way from there to etcd; until then it serves what it knew"
         says = f"stale {says}: {view.age:.0f} s without news from etcd ({text_of(etcd.get('last_error'))}){difference}"
         return red(name, says, do)

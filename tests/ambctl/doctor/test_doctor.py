@@ -97,8 +97,8 @@ class Proxy(Program):
 
     def __init__(self, corner: Corner, *options: str, prefix: Sequence[str] = ()) -> None:
         self.port, self.admin = free_port(), f"127.0.0.1:{free_port()}"
-        fixed = ("--listen", "127.0.0.1", "--admin", self.admin, "--drain", "0", *LOOPBACK, *corner.where)
-        super().__init__("dynproxy", SERVICE, str(self.port), *fixed, *options, prefix=prefix)
+        fixed = ("--listen", "127.0.0.1", "--admin", self.admin, "--drain", "0", "--check-interval", "0", *LOOPBACK)
+        super().__init__("dynproxy", SERVICE, str(self.port), *fixed, *corner.where, *options, prefix=prefix)
 
     def knows(self, *names: str) -> None:
         """Until it shows these instances."""
@@ -190,9 +190,11 @@ async def test_a_proxy_whose_view_is_stale(corner: Corner, server: NamedServer) 
 
         await asyncio.to_thread(eventually, lost, 20, "the watch is lost")
         told = await asyncio.to_thread(corner.doctor, "--ask", proxy.admin)
+        alone = await asyncio.to_thread(doctor, "--etcd", gate.url, "--ask", proxy.admin, "--only", "proxies")
     assert told.code == 1
     assert told.cause.says.startswith(f"stale view of {SERVICE}")
     assert "it does not know two" in told.cause.says
+    assert alone.cause.says.startswith(f"stale view of {SERVICE}")
 
 
 def test_a_record_without_a_lease_where_nobody_answers(corner: Corner) -> None:

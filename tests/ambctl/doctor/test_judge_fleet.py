@@ -159,6 +159,12 @@ def test_what_a_proxy_refuses_is_not_missed_in_its_view() -> None:
     assert not differs(status(service=refused), KNOWN)
 
 
+def test_without_etcd_a_proxy_is_judged_by_what_it_says() -> None:
+    stale = status(service={"watch": "broken", "view_age": 9.0, "instances": []})
+    assert has(judge_proxy(Asked(PROXY, stale), None), RED, "stale view of redis-A")
+    assert levels(judge_proxy(Asked(PROXY, status()), None)) == {GREEN}
+
+
 def test_a_proxy_without_etcd_has_no_view_to_compare() -> None:
     assert list(views(status(etcd=None), KNOWN)) == []
 
