@@ -6,17 +6,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from ambcore.fleet import Announcement
+from ambcore.model import parse_ip
 
 LABEL = "__meta_amb_"  # Prometheus forgets labels that begin with two underscores, unless a relabelling keeps them
 
 
 def target_groups(programs: Iterable[Announcement], host: str) -> list[dict[str, Any]]:
-    """A group for each program whose admin server can be reached from the machine `host`, in the order given.
+    """A group for each program whose admin server can be reached from the machine `host`, in the order given; from
+    anywhere, if that is empty.
 
     `__meta_amb_services` has the services' names with a comma around each, as Consul's tags have: a pattern such as
     `.*,redis-A,.*` then finds a whole name.
     """
     return [_group(program, url) for program in programs if (url := program.admin_from(host)) is not None]
+
+
+def is_near(peer: str, own: str) -> bool:
+    """Whether who asks from the address `peer` at our address `own` is on this machine, and shares its loopback."""
+    return peer == own or parse_ip(peer.partition("%")[0]).is_loopback
 
 
 def _group(program: Announcement, url: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ambcore.findings import Finding
 from ambcore.model import join_host_port
 from ambctl.common import DONE, Common, patience, print_lines
-from ambctl.targets import target_groups
+from ambctl.targets import is_near, target_groups
 from ambnet.docker_options import DEFAULT_URL, parse_docker_url
 from ambnet.http import parse_admin
 from ambnet.options import option
@@ -67,8 +67,9 @@ async def ui(settings: Ui) -> int:
             await etcd.get(settings.prefix.encode())
         board = FleetBoard(settings, etcd, lambda name: _explain(settings, name))
 
-        async def sd(_: web.Request) -> web.StreamResponse:
-            return web.json_response(target_groups(board.announced, host_name()))
+        async def sd(request: web.Request) -> web.StreamResponse:
+            own, peer = (request.get_extra_info(name, default=("", 0))[0] for name in ("sockname", "peername"))
+            return web.json_response(target_groups(board.announced, host_name() if is_near(peer, own) else ""))
 
         def status() -> dict[str, Any]:
             return {"program": "ambctl ui", "ready": board.known, "programs": len(board.announced)}

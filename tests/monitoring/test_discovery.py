@@ -16,7 +16,8 @@ import yaml
 from ambnet.announce import host_name
 from tests.monitoring.queries import MONITORING, rules
 from tests.support.etcd_cluster import EtcdCluster
-from tests.support.programs import ROOT, _clean_environment
+from tests.support.ports import free_port
+from tests.support.programs import ROOT, Program, _clean_environment, fetch
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import eventually
 from tests.system.proxies import Proxy, Records, servers
@@ -42,7 +43,7 @@ def proxies(shared_etcd: EtcdCluster) -> Iterator[list[Proxy]]:
 
 
 def discovered(etcd: EtcdCluster) -> list[dict[str, Any]]:
-    """What `ambctl sd` prints."""
+    """What `ambctl sd` prints, for file_sd_configs."""
     done = subprocess.run(
         [sys.executable, "-m", "ambctl", "sd", "--fleet-prefix", FLEET, "--etcd", ",".join(etcd.endpoints)],
         cwd=ROOT,
@@ -67,41 +68,53 @@ def config(folder: Path, **discovery: object) -> dict[str, Any]:
     return example
 
 
-def test_prometheus_scrapes_what_ambctl_sd_prints(
+def test_prometheus_follows_what_the_page_serves(
     shared_etcd: EtcdCluster, proxies: list[Proxy], tmp_path: Path
 ) -> None:
-    """By a file, with the example's rules and labels."""
-    eventually(lambda: len(discovered(shared_etcd)) == 2, 20, "both are announced")
-    (tmp_path / "targets.json").write_text(json.dumps(discovered(shared_etcd)))
-    by_file = {"file_sd_configs": [{"files": [str(tmp_path / "targets.json")]}]}
-    with Prometheus(tmp_path, config(tmp_path, **by_file)) as prometheus:
-        assert_scraped(prometheus, proxies)
+    """`ambctl ui` at /sd: who announces itself is scraped, who ends is forgotten, without a change of configuration."""
+    page = f"127.0.0.1:{free_port()}"
+    where = ("--listen", page, "--etcd", ",".join(shared_etcd.endpoints), "--fleet-prefix", FLEET)
+    by_page = {"http_sd_configs": [{"url": f"http://{page}/sd", "refresh_interval": "1s"}]}
+    with (
+        Proxy(shared_etcd, "discovered-3", "--fleet-prefix", FLEET) as third,
+        Program("ambctl", "ui", *where),
+        Prometheus(tmp_path, config(tmp_path, **by_page)) as prometheus,
+    ):
+        assert_scraped(prometheus, [*proxies, third])
         assert prometheus.rules() == {rule["alert"] for rule in rules()}
+        assert json.loads(fetch(f"http://{page}/sd")[1]) == discovered(shared_etcd)
+        third.stop()
+        eventually(lambda: instances(prometheus) == {proxy.admin for proxy in proxies}, 60, "it is forgotten")
+        assert not prometheus.query('ALERTS{severity="critical"}')
+
+
+def instances(prometheus: Prometheus) -> set[str]:
+    """Whom Prometheus scrapes."""
+    return {each["labels"]["instance"] for each in prometheus.targets()}
 
 
 def assert_scraped(prometheus: Prometheus, proxies: list[Proxy]) -> None:
-    """Both are scraped, labelled as the example says, and what they tell can be asked for."""
+    """All are scraped, labelled as the example says, and what they tell can be asked for. The first has an instance."""
 
     def scraped() -> bool:
         targets = prometheus.targets()
-        assert [each["health"] for each in targets] == ["up", "up"], targets
+        assert [each["health"] for each in targets] == ["up"] * len(proxies), targets
         assert {each["labels"]["instance"] for each in targets} == {proxy.admin for proxy in proxies}
         assert {each["labels"]["job"] for each in targets} == {"dynproxy"}
         assert {each["labels"]["host"] for each in targets} == {host_name()}
         return True
 
-    eventually(scraped, 60, "both are scraped")
-    one, two = proxies
+    eventually(scraped, 60, "all are scraped")
+    expected = {proxy.admin: int(proxy is proxies[0]) for proxy in proxies}
     eventually(
         lambda: (
-            {labels["instance"]: value for labels, value in prometheus.query('amb_instances{state="up"}')}
-            == {one.admin: 1, two.admin: 0}
+            {labels["instance"]: value for labels, value in prometheus.query('amb_instances{state="up"}')} == expected
         ),
         30,
         "what they tell can be asked for",
     )
     ((labels, sent),) = prometheus.query("count by (program) (amb_build_info)")
-    assert (labels, sent) == ({"program": "dynproxy"}, 2)
+    assert (labels, sent) == ({"program": "dynproxy"}, len(proxies))
 
 
 def test_a_proxy_that_is_told_so_logs_objects(proxies: list[Proxy]) -> None:
