@@ -1,7 +1,8 @@
-"""MkDocs' hook: what lies elsewhere in the repository and has a link in docs/ comes along, and the link leads there."""
+"""MkDocs' hook: what lies elsewhere in the repository and is linked in the manual comes along, and links lead there."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"units/README.md": "units.md", "CHANGELOG.md": "changelog.md"}  # in the repository -> in the manual
-LINK = re.compile(r"\]\(\.\./([^)#\s]+)")  # from a page of docs/ itself, not from one in a folder below it
+ORIGINS = {page: path for path, page in PAGES.items()}
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -21,16 +23,29 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages, and other files as they are."""
-    linked = {path for page in Path(config.docs_dir).glob("*.md") for path in LINK.findall(page.read_text())}
-    for path in sorted(linked | PAGES.keys()):
-        if (ROOT / path).is_file():
-            files.append(File.generated(config, PAGES.get(path, path), abs_src_path=str(ROOT / path)))
+    """Add the pages, and files that have a link as they are."""
+    written = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
+    linked = {
+        _meant(link, origin) for origin in (*written, *PAGES) for link in LINK.findall((ROOT / origin).read_text())
+    }
+    others = {path for path in linked if (ROOT / path).is_file() and not path.startswith("docs/")}
+    for path in sorted(others | PAGES.keys()):
+        files.append(File.generated(config, PAGES.get(path, path), abs_src_path=str(ROOT / path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """In pages of docs/, `](../units/README.md)` becomes `](units.md)`, and `](../x/y.yml)` becomes `](x/y.yml)`."""
-    if "/" in page.file.src_uri:
-        return markdown
-    return LINK.sub(lambda link: f"]({PAGES.get(link[1], link[1])}", markdown)
+    """Links as they are in the repository become links within the manual."""
+    here = page.file.src_uri
+    origin = ORIGINS.get(here, f"docs/{here}")
+
+    def within(link: re.Match[str]) -> str:
+        path = _meant(link[1], origin)
+        return posixpath.relpath(PAGES.get(path, path.removeprefix("docs/")), posixpath.dirname(here) or ".")
+
+    return LINK.sub(within, markdown)
+
+
+def _meant(link: str, origin: str) -> str:
+    """What a link means in the repository, written in the document `origin` of it."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(origin), link))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from tests.support.programs import Program, fetch, status
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = blocks(sections((ROOT / "docs/security.md").read_text())["etcd decides where traffic goes"])
+PAGE = (ROOT / "docs/security.md").read_text()
+COMMANDS = blocks(sections(PAGE)["etcd decides where traffic goes"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,34 @@ def test_each_program_works_with_the_user_that_the_page_makes_for_it(guarded: Gu
             assert fetch(f"http://{admin}/healthz") == (200, "ok\n"), program.log
         with Program("ambctl", "rm", "guarded", container, env=operator) as removes:
             assert removes.process.wait(20) == 0, removes.log
+
+
+@pytest.fixture
+def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page's filter before this machine's engine; the URL of its socket."""
+    folder = tmp_path_factory.mktemp("f")  # short: the path of a socket has 107 characters at most
+    (found,) = re.findall(r"^```haproxy\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    (folder / "haproxy.cfg").write_text(found.replace("/run/docker-read.sock", str(folder / "read.sock")))
+    process = subprocess.Popen(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")])
+    try:
+        eventually((folder / "read.sock").is_socket, what="the filter listens")
+        yield f"unix://{folder}/read.sock"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.docker
+@pytest.mark.etcd
+def test_registrar_needs_no_more_of_docker_than_the_filter_lets_pass(
+    filtered: str, docker: Docker, guarded: Guarded
+) -> None:
+    container = docker.run("-p", "80", "--label", "SERVICE_NAME=filtered")
+    env = guarded.login("registrar") | {"DOCKER_HOST": filtered, "AMB_ADVERTISE": "192.0.2.1"}
+    with Program("registrar", "--explicit", env=env) as registers:
+        registers.wait_for(f"registered filtered/.*{container}:80 at 192.0.2.1", 20)
+    with pytest.raises(AssertionError, match=r"(?i)forbidden"):
+        Docker(filtered)("rm", "--force", container)
 
 
 @pytest.mark.etcd
