@@ -1,8 +1,10 @@
-"""docs/start.md on an empty machine, from the installation of Docker on, by the clock: python -m tests.docs.fresh
+"""docs/start.md on an empty machine, from the installation of Docker on, by the clock.
 
-The machine is a container of this one's engine that holds Debian's minimal system and a copy of what is committed here.
-It takes some minutes, most of them for downloads, and so it is no test; tests/docs/test_start.py runs all commands but
-those that build the images.
+    python -m tests.docs.fresh [IMAGE]
+
+The machine is a container of this one's engine that holds Debian's minimal system (or IMAGE) and a copy of what is
+committed here. It takes some minutes, most of them for downloads, and so it is no test; tests/docs/test_start.py runs
+all commands but those that build the images.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from tests.hosts.machine import BOOT, docker
 BASE = "debian:trixie-slim"
 
 
-def main() -> int:
+def main(image: str = BASE) -> int:
     """Print what each section took, and all of them."""
     machine = f"amb-fresh-{uuid.uuid4().hex[:8]}"
-    docker("run", "--detach", "--init", "--name", machine, "--hostname", "fresh", *BOOT, BASE, "sleep", "infinity")
+    docker("run", "--detach", "--init", "--name", machine, "--hostname", "fresh", *BOOT, image, "sleep", "infinity")
     try:
         copied = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         docker("exec", machine, "mkdir", "/etcd-ambassadors")
@@ -48,4 +50,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))
