@@ -19,6 +19,7 @@ from ambnet.announce import host_name
 from ambnet.etcd import Etcd
 
 DIALS = 40  # instances that are dialled
+SHARE = 0.5  # of the operator's patience, for a program: it reads its own memory, and many are asked at once
 SETTLE = 1.0  # seconds after which two views that differ are compared once more: changes take a moment to arrive
 
 
@@ -40,7 +41,7 @@ async def gather(settings: Common, name: str, here: Here) -> Facts:
     async with Etcd(settings.etcd_config()) as etcd:
         fleet = Fleet(settings, etcd)
         await fleet.read()
-        programs = Programs(fleet.programs, here.host, here.ask)
+        programs = Programs(fleet.programs, here.host, here.ask, settings.timeout * SHARE)
         await programs.look()
         subject = resolve(name, collect(fleet.listed.items, settings.prefix, fleet.programs, programs.statuses))
         registrars = await programs.explain(Kind.REGISTRAR, subject)

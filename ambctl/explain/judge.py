@@ -97,7 +97,7 @@ def _unregistered(local: Local, facts: Facts) -> Iterator[Finding]:
     names = {record.name for record in facts.records}
     missing = [one for one in local.instances if one.container not in there and f"{one.service}/{one.id}" not in names]
     for one in missing:
-        text = f"nobody registers {one.service} at {one.address}: no registrar that knows this container is announced"
+        text = f"nobody registers {one.service} at {one.address}: no registrar that could be asked knows this container"
         do = "start registrar on this host; systemctl status registrar, or docker ps, shows whether one runs"
         yield Finding(Level.RED, "registrar", text, do)
 

@@ -13,7 +13,6 @@ from ambctl.explain.facts import Answer
 from ambctl.explain.subject import Subject
 from ambnet.asking import Failure, ask
 
-ANSWER = 2.0  # seconds that a program has to answer; it reads its own memory
 QUESTIONS = 40  # instances that one proxy is asked for
 ANY = 1 << 30  # services, of a program that is not announced
 FINDINGS = 400  # lines of one program
@@ -21,15 +20,18 @@ FINDINGS = 400  # lines of one program
 
 class Programs:
     """Those that are `announced`, and those whose admin servers are `named`, as far as they can be asked from the
-    machine called `here`. `look` first; it may be called again.
+    machine called `here`, each within `patience` seconds. `look` first; it may be called again.
     """
 
-    def __init__(self, announced: Sequence[Announcement], here: str, named: Iterable[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self, announced: Sequence[Announcement], here: str, named: Iterable[tuple[str, int]], patience: float
+    ) -> None:
         known = {program.admin for program in announced}
         others = (_unannounced(*where) for where in named)
         self._announced = (*announced, *(program for program in others if program.admin not in known))
         ways = ((each, each.admin if each.more == ANY else each.admin_from(here)) for each in self._announced)
         self._urls = {program.id: url for program, url in ways if url is not None}
+        self._patience = patience
         self._statuses: dict[str, Any] = {}
 
     @property
@@ -39,7 +41,8 @@ class Programs:
 
     async def look(self) -> None:
         """Fetch each one's status document."""
-        self._statuses = await ask({identity: f"{url}/status.json" for identity, url in self._urls.items()}, ANSWER)
+        urls = {identity: f"{url}/status.json" for identity, url in self._urls.items()}
+        self._statuses = await ask(urls, self._patience)
 
     async def explain(self, kind: Kind, subject: Subject) -> tuple[Answer, ...]:
         """What each program of a kind knows of the name, or why it could not be asked."""
@@ -50,7 +53,7 @@ class Programs:
             if isinstance(self._statuses.get(program.id), Mapping)
             for name in _questions(kind, subject)
         }
-        replies = await ask(questions, ANSWER)
+        replies = await ask(questions, self._patience)
         return tuple(
             self._answer(program, [reply for asked, reply in replies.items() if asked.startswith(f"{program.id} ")])
             for program in mine

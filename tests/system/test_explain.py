@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.registrar.host_scene import host_registrar
+from tests.registrar.scene import SERVICE, registrar
 from tests.support.docker_engine import Docker, unique
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.gate import Gate
@@ -27,7 +29,8 @@ from tests.support.waiting import eventually, eventually_async
 pytestmark = [pytest.mark.docker, pytest.mark.etcd, pytest.mark.system]
 
 PREFIX, FLEET = "/explained/", "/explained-fleet/"
-SUBNET, GATEWAY = "10.213.81.0/24", "10.213.81.1"  # of a network whose gateway is an address of this host
+# A network whose gateway is an address of this host; runs beside this one have others.
+SUBNET, GATEWAY = f"10.213.{81 + os.getpid() % 150}.0/24", f"10.213.{81 + os.getpid() % 150}.1"
 SERVICES = ("well", "refuses", "dark", "ghost", "leaves", "silent")
 SERVING = ("httpd", "-f", "-p", "80", "-h", "/www")
 
@@ -107,7 +110,7 @@ class Scene:
 
 def ambctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     fixed = ("--prefix", PREFIX, "--fleet-prefix", FLEET, "--instances-in", f"127.0.0.0/8,{SUBNET}")
-    command = [sys.executable, "-m", "ambctl", *arguments, *fixed]
+    command = [sys.executable, "-m", "ambctl", "--timeout", "30", *arguments, *fixed]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -129,19 +132,19 @@ def _seen(admin: str, service: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def scene(shared_etcd: EtcdCluster) -> Iterator[Scene]:
-    registrar, admin, network = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", unique("net")
+    of_all, admin, network = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", unique("net")
     # --explicit: of what else runs on this machine, nothing is registered that does not ask for it.
-    options = ("--explicit", "--admin", registrar, "--fleet-prefix", FLEET)
+    options = ("--explicit", "--admin", of_all, "--fleet-prefix", FLEET)
     with (
         _network(network),
         Docker() as docker,
         host_registrar(shared_etcd, PREFIX, *options),
         proxy(",".join(shared_etcd.endpoints), admin, *SERVICES),
     ):
-        for each in (registrar, admin):
-            eventually(lambda each=each: fetch(f"http://{each}/readyz")[0] == 200, 20, "both are ready")  # type: ignore[misc]
+        for each in (of_all, admin):
+            eventually(lambda each=each: fetch(f"http://{each}/readyz")[0] == 200, 40, "both are ready")  # type: ignore[misc]
         eventually(lambda: "dynproxy" in _programs(shared_etcd) and "registrar" in _programs(shared_etcd), 20)
-        yield Scene(shared_etcd, docker, network, registrar, admin)
+        yield Scene(shared_etcd, docker, network, of_all, admin)
 
 
 @contextlib.contextmanager
@@ -255,10 +258,11 @@ def test_fault_instance_refuses(scene: Scene) -> None:
     """Its record is in order, and nobody listens: in the container, or where another registrar said."""
     name = scene.run("--label", "SERVICE_NAME=refuses", command=("sleep", "86400"))
     scene.registers(name)
-    told = scene.explain(name)
+    # With Docker's own proxy before the container it is that which takes the connection, and soon ends it.
+    where = f"dial: refuses/here:{name}:80 at {GATEWAY}:{scene.docker.port(name)} "
+    told = eventually(lambda: found if (found := scene.explain(name)).first_red.startswith(where) else None, 30)
+    assert told is not None
     assert told.code == 1
-    assert told.first_red.startswith(f"dial: refuses/here:{name}:80 at {GATEWAY}:{scene.docker.port(name)} ")
-    # With Docker's own proxy before the container it is that which takes the connection.
     assert "refuses connections" in told.first_red or "ends it at once" in told.first_red
     scene.docker("rm", "-f", name)
     host, port = refusing()
@@ -296,6 +300,23 @@ async def test_fault_stale_proxy_view(scene: Scene) -> None:
     assert told.code == 1
     assert told.first_red.startswith("view: its view is stale: it has one at ")
     assert f"127.0.0.1:{a.port}, etcd has it at 127.0.0.1:{b.port}; it has not heard from etcd for " in told.first_red
+
+
+def test_the_one_container_that_registrar_was_given_is_told_from_the_start(scene: Scene) -> None:
+    """That there is none yet, and how it is reached once there is."""
+    name, admin = scene.docker.name(), f"127.0.0.1:{free_port()}"
+    with registrar(scene.etcd, PREFIX, name, "--fleet-prefix", FLEET, "--admin", admin):
+        eventually(lambda: fetch(f"http://{admin}/readyz")[0] == 200, 40, "it is ready")
+        told = scene.explain(name, "--ask", admin)
+        assert (told.code, told.first_red) == (1, f"container: no container is called {name}")
+        options = ("--network", scene.network, "-p", f"{GATEWAY}::80")
+        scene.docker.run(*options, name=name, command=SERVING)
+        eventually(lambda: status(admin)["held"] is not None, 20, "it is registered")
+        told = scene.explain(f"{SERVICE}/{name}")
+        assert (told.code, told.first_red) == (0, "")
+        assert told.says("registrar", "service")["says"] == (
+            f"{name} is registered as {SERVICE}, as registrar's command line says"
+        )
 
 
 def test_an_operators_drain_is_told_by_whom(scene: Scene) -> None:

@@ -157,7 +157,7 @@ def test_no_record_is_red_and_no_proxy_amber() -> None:
 def test_what_docker_here_has_and_nobody_registers_is_red() -> None:
     made = Instance("web", "here:shop:80", Address("10.1.2.3", 80), container="4f" * 32)
     local = Local("unix:///x", findings=(GREEN,), instances=(made,))
-    says = "nobody registers web at 10.1.2.3:80: no registrar that knows this container is announced"
+    says = "nobody registers web at 10.1.2.3:80: no registrar that could be asked knows this container"
     assert red(facts(local=local)) == f"docker here: registrar: {says}"
     assert "docker here" not in red(facts(local=Local("unix:///x", findings=(GREEN,))))
 
