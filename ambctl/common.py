@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ambcore.admission import Admission, IPNetwork, parse_networks
-from ambcore.errors import RegistryUnavailableError
+from ambcore.errors import ConfigError, RegistryUnavailableError
 from ambcore.table import Reader
 from ambctl.paper import Paper, paper
 from ambnet.etcd.options import EtcdOptions
@@ -73,6 +73,8 @@ class Common(EtcdOptions, FleetOptions):
     @property
     def paper(self) -> Paper:
         """What standard output is written on."""
+        if sys.stdout is None:
+            return Paper()
         terminal = sys.stdout.isatty()
         columns = shutil.get_terminal_size().columns if terminal else 0
         return paper(self.color, os.environ, terminal=terminal, columns=columns, encoding=sys.stdout.encoding)
@@ -92,10 +94,27 @@ async def patience(settings: Common, etcd: Etcd) -> AsyncIterator[None]:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Lines on standard output, at once; whatever they quote of others has to be printable."""
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Lines on standard output, at once; whatever they quote of others has to be printable.
+
+    Raises BrokenPipeError when nobody reads it, ConfigError when it cannot be written for another reason.
+    """
+    if sys.stdout is None:
+        raise ConfigError("standard output", "it is closed")
+    try:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+        raise
+    except OSError as error:
+        drop_output()
+        raise ConfigError("standard output", str(error.strerror)) from error
+
+
+def drop_output() -> None:
+    """What is still buffered has nowhere to go; Python would complain about it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(document: Mapping[str, Any] | list[Any]) -> None:

@@ -123,11 +123,11 @@ def lines(frame: Frame, paper: Paper, height: int | None = None) -> list[str]:
     if height is not None:
         said = said[: max(height // 3, 1)]  # what they are said of shall be seen, too
     shown = [_title(frame, paper), *said, ""]
-    rows = [_row(line) for line in frame.lines]
+    rows = [_row(line) for line in frame.lines[:height]]  # drawing what nobody sees is most of the work
     table = draw.table(COLUMNS, rows, paper, cut=True) if rows else ["no services"]
     if height is not None and len(shown) + len(table) > height:
         room = max(height - len(shown) - 1, 1)
-        table = [*table[:room], f"and {len(table) - room} lines more"]
+        table = [*table[:room], f"and {len(frame.lines) + 1 - room} lines more"]
     return (shown + table)[:height]
 
 

@@ -239,7 +239,12 @@ def _parsed(parse: Callable[[str], Any], text: str, said_by: str) -> Any:
 
 
 def exit_on_config_error(prog: str, main: Callable[[], int]) -> int:
-    """Run a program's `main`; a ConfigError becomes one line on standard error and exit code 2."""
+    """Run a program's `main`; a ConfigError becomes one line on standard error and exit code 2.
+
+    What standard output cannot spell, it gets as escapes, as standard error does anyway.
+    """
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")
     try:
         return main()
     except ConfigError as error:

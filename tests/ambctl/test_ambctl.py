@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import os
 import re
 import signal
 import subprocess
@@ -236,6 +237,39 @@ def test_a_pipe_gets_no_colours_unless_they_are_asked_for(ambctl: Run) -> None:
     assert "\x1b" not in ambctl("ls").stdout
     assert "\x1b[32m" in ambctl("ls", "--color", "always").stdout
     assert "\x1b[32m" in ambctl("show", "redis-A", "--color=always").stdout
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [
+        (">/dev/full", 2, "ambctl: standard output: No space left on device\n"),
+        (">&-", 2, "ambctl: standard output: it is closed\n"),
+    ],
+)
+def test_output_that_goes_nowhere_is_no_traceback(redirection: str, code: int, words: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m ambctl env a:80 --address 10.1.2.3 {redirection}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", words)
+
+
+@pytest.mark.parametrize("arguments", [("env", "a:80", "--address", "10.1.2.3"), ("completion", "bash")])
+def test_output_that_nobody_reads_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "ambctl", *arguments]
+        done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_terminal_of_another_alphabet_gets_escapes() -> None:
+    env = {**_clean_environment(), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "ambctl", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"[OPTION\u2026] VERB" in done.stdout
 
 
 def test_help_of_all_verbs_loads_nothing_heavy() -> None:
