@@ -24,3 +24,8 @@ def setting(name: str) -> str | None:
         return Path("/proc/sys", *name.split(".")).read_text().strip()
     except OSError:
         return None
+
+
+def in_container() -> bool:
+    """Whether this is a container of Docker's or Podman's, whose programs and files are not those of its host."""
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ambctl.doctor.judge_machine import Door, Kernel, Limits
-from ambnet.machine import NET_ADMIN, capabilities, setting
+from ambnet.machine import NET_ADMIN, capabilities, in_container, setting
 from ambnet.nft import Nft, NftError, Trouble
 
 LISTENING = "0A"  # TCP_LISTEN in a table of sockets, man 5 proc_net
@@ -41,8 +41,8 @@ async def kernel() -> Kernel:
         await Nft().check(SAMPLE)
     except NftError as error:
         missing = error.kind is Trouble.MISSING
-        return Kernel(capable, str(error) if capable or missing else None, missing, forwards)
-    return Kernel(capable, "", forwards=forwards)
+        return Kernel(capable, str(error) if capable or missing else None, missing, forwards, in_container())
+    return Kernel(capable, "", forwards=forwards, contained=in_container())
 
 
 def limits() -> Limits:

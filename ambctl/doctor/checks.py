@@ -23,6 +23,7 @@ from ambctl.doctor.judge_tls import judge_certificate, judge_plain, judge_secret
 from ambctl.doctor.levels import unknown
 from ambctl.doctor.names import CHECKS
 from ambctl.doctor.scene import Scene
+from ambnet.machine import in_container
 from ambnet.threads import in_thread
 
 PATIENCE = 20.0  # seconds for one check; what each asks has a shorter time of its own
@@ -111,7 +112,8 @@ async def docker(scene: Scene) -> Iterable[Finding]:
 async def address(scene: Scene) -> Iterable[Finding]:
     """What registrar would tell others of this machine."""
     settings = scene.settings
-    return [judge_address(await ask_docker.host(settings.docker, settings.advertise, scene.config.endpoints))]
+    host = await ask_docker.host(settings.docker, settings.advertise, scene.config.endpoints)
+    return [judge_address(host, contained=in_container())]
 
 
 async def kernel(_: Scene) -> Iterable[Finding]:

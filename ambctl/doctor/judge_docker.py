@@ -30,7 +30,11 @@ def judge_daemon(seen: Daemon) -> Iterator[Finding]:
     """Does it answer, and whom?"""
     if not seen.there and seen.usual:
         says = f"there is none at {seen.url}"
-        yield unknown("docker", says, "nothing, unless containers run here: then start it, or name it by --docker")
+        yield unknown(
+            "docker",
+            says,
+            "nothing, unless containers run here: then start it, name it by --docker, or mount its socket here",
+        )
         return
     if seen.error:
         if seen.there and not seen.allowed:  # what we may not, registrar's user may
@@ -50,10 +54,13 @@ def judge_daemon(seen: Daemon) -> Iterator[Finding]:
         yield amber("docker socket", says, "DOCKER_TLS_VERIFY=1 with certificates, or the socket of this machine")
 
 
-def judge_address(host: Host) -> Finding:
+def judge_address(host: Host, *, contained: bool = False) -> Finding:
     """What registrar publishes for a port that is bound to all addresses, by registrar's own rule. Whether one runs
-    here, and what it was told, is not known.
+    here, and what it was told, is not known. In a container (`contained`) the route may be that container's alone.
     """
+    if contained and not host.advertise and not host.bridges:
+        do = "run the doctor on the host itself, or mount Docker's socket here"
+        return unknown("advertised address", "a container cannot tell its host's", do)
     found = on_this_host(1, host)
     if isinstance(found, Address):
         whence = "as --advertise says" if host.advertise else "as the route to etcd leaves from there"

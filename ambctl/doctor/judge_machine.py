@@ -20,18 +20,22 @@ RESERVED, A_CONNECTION = 200, 2  # open files of a relay: its own, and those of 
 class Kernel:
     """`capable` is whether we have CAP_NET_ADMIN; `nft` why rules like dynproxy's are not taken, empty when they are,
     None when that could not be tried; `missing` whether there is no nft at all; `forwards` net.ipv4.ip_forward.
+    `contained` is whether we run in a container, which has programs of its own.
     """
 
     capable: bool
     nft: str | None
     missing: bool = False
     forwards: str | None = "1"
+    contained: bool = False
 
 
 def judge_kernel(seen: Kernel) -> Iterator[Finding]:
     """Could a dynproxy here leave the bytes to the kernel?"""
     do = "or leave it: the relay serves without"
-    if seen.missing:
+    if seen.missing and seen.contained:
+        yield unknown("nft", "there is none in this container", "run the doctor on the host itself")
+    elif seen.missing:
         yield amber("nft", f"{seen.nft}: dynproxy's kernel plane needs it", f"install nftables, {do}")
     elif not seen.capable:
         yield unknown("nft", "cannot be tried without CAP_NET_ADMIN", "run the doctor as root")

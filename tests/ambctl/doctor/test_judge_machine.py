@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_network
 
 import pytest
 
@@ -22,6 +23,7 @@ GREEN, AMBER, RED, UNKNOWN = Level
     [
         (Kernel(True, ""), GREEN, "takes rules"),
         (Kernel(True, "nft missing: no program", missing=True), AMBER, "no program"),
+        (Kernel(True, "nft missing: no program", missing=True, contained=True), UNKNOWN, "in this container"),
         (Kernel(False, None), UNKNOWN, "CAP_NET_ADMIN"),
         (Kernel(True, "nft refused: numgen"), AMBER, "does not take our rules: nft refused: numgen"),
         (Kernel(True, "", forwards="0"), AMBER, "net.ipv4.ip_forward is 0"),
@@ -83,6 +85,14 @@ def test_who_may_not_use_the_socket_is_told_how() -> None:
 )
 def test_the_address_that_registrar_would_publish(host: Host, level: Level) -> None:
     assert judge_address(host).level is level
+
+
+def test_a_container_says_nothing_of_its_host_s_address_unless_docker_tells() -> None:
+    address, bridge = parse_ip("10.0.0.1"), (ip_network("172.17.0.0/16"),)
+    assert judge_address(Host(route=address), contained=True).level is UNKNOWN
+    assert judge_address(Host(route=address, bridges=bridge), contained=True).level is GREEN
+    assert judge_address(Host(route=parse_ip("172.17.0.2"), bridges=bridge), contained=True).level is AMBER
+    assert judge_address(Host(advertise=address), contained=True).level is GREEN
 
 
 def test_a_port_that_is_taken_names_who_has_it() -> None:
