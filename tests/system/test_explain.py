@@ -102,6 +102,17 @@ class Scene:
     def proxy_sees(self, service: str, *instances: str) -> None:
         eventually(lambda: _seen(self.proxy, service) == {*instances}, 20, f"{service} is {instances}")
 
+    def proxy_reaches(self, service: str, instance: str) -> None:
+        """Wait until a check of the proxy has passed."""
+
+        def look() -> bool:
+            found = next(each for each in status(self.proxy)["services"] if each["name"] == service)
+            checks = {item["id"]: item["check"] for item in found["instances"] or ()}
+            check = checks.get(instance) or {"state": "unknown", "seconds": None}
+            return check["state"] == "up" and check["seconds"] is not None
+
+        eventually(look, 20, f"{instance} answers")
+
     def explain(self, name: str, *options: str) -> Told:
         done = ambctl("explain", name, "--json", "--etcd", ",".join(self.etcd.endpoints), *options)
         assert done.stderr == ""
@@ -165,7 +176,7 @@ def test_what_is_well_is_told_step_by_step(scene: Scene) -> None:
     name = scene.run("--label", "SERVICE_80_NAME=well", "-e", "SERVICE_NAME=lost")
     scene.registers(name)
     instance = f"here:{name}:80"
-    scene.proxy_sees("well", instance)
+    scene.proxy_reaches("well", instance)
     port = scene.docker.port(name)
     told = scene.explain(name)
     assert (told.code, told.first_red) == (0, "")
@@ -312,9 +323,9 @@ def test_the_one_container_that_registrar_was_given_is_told_from_the_start(scene
         options = ("--network", scene.network, "-p", f"{GATEWAY}::80")
         scene.docker.run(*options, name=name, command=SERVING)
         eventually(lambda: status(admin)["held"] is not None, 20, "it is registered")
-        told = scene.explain(f"{SERVICE}/{name}")
-        assert (told.code, told.first_red) == (0, "")
-        assert told.says("registrar", "service")["says"] == (
+        well = eventually(lambda: found if (found := scene.explain(f"{SERVICE}/{name}")).code == 0 else None, 30)
+        assert well is not None
+        assert well.says("registrar", "service")["says"] == (
             f"{name} is registered as {SERVICE}, as registrar's command line says"
         )
 
