@@ -12,20 +12,22 @@ from dynproxy.plane import PlaneStats
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """`connections` that are open or wait, the `most` there can be, and each process's limit of open `files`, which may
-    be why. With several workers one may be full before all are.
+    """`connections` that are open or wait, the `most` there can be, and `why` no more. With several workers one may be
+    full before all are.
     """
 
     connections: int
     most: int
-    files: int
+    why: str
 
 
 def room(settings: Settings, stats: PlaneStats) -> Room:
     """As it stands now."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # ours, which the workers inherit
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # ours, which the workers inherit
     connections = sum(
         traffic.parked + sum(item.connections for item in traffic.instances.values())
         for traffic in stats.services.values()
     )
-    return Room(connections, settings.workers * connection_cap(settings.limits.max_connections, hard), hard)
+    asked, fit = settings.limits.max_connections, connection_cap(None, files)
+    why = f"the limit of open files is {files}" if asked is None or fit < asked else f"--max-connections is {asked}"
+    return Room(connections, settings.workers * connection_cap(asked, files), why)

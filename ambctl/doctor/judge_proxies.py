@@ -78,7 +78,7 @@ def judge_proxy(asked: Asked, known: Known | None) -> Iterator[Finding]:
     etcd = mapping(document.get("etcd"))
     seen = list(views(document, known))
     stale = [finding for view in seen if (finding := _view(asked.name, view, etcd))]
-    yield from stale
+    yield from _few(stale)
     if seen and not stale and known is not None:
         yield green(asked.name, f"sees what etcd has of {plural(len(seen), 'service')}")
     drains = mapping(mapping(document.get("fleet")).get("drains"))
@@ -161,19 +161,22 @@ def _plane(name: str, plane: Document) -> Iterator[Finding]:
 def _room(name: str, document: Document) -> Iterator[Finding]:
     """Whether more clients find room."""
     room = mapping(mapping(document.get("plane")).get("room"))
-    connections, most = float_of(room.get("connections")), float_of(room.get("most"))
-    counters = [mapping(each.get("counters")) for each in items(document.get("services"))]
-    waited, lacked = (sum(float_of(each.get(name)) for each in counters) for name in ("no_room", "local_errors"))
-    files = f"its limit of open files is {float_of(room.get('files')):.0f}"
+    connections, most, why = float_of(room.get("connections")), float_of(room.get("most")), text_of(room.get("why"))
     do = "raise it: --ulimit nofile= for a container, LimitNOFILE= in a unit; or run a second one"
+    do = do if "files" in why else "raise it, or run a second one"
+    waited, lacked = _counted(document, "no_room"), _counted(document, "local_errors")
     if most and connections >= most:
-        says = f"is full: {connections:.0f} connections, no more fit, as {files}; new clients wait"
+        says = f"is full: {connections:.0f} connections, no more fit, as {why}; new clients wait"
         yield red(name, says, do)
     elif most and connections >= NEARLY * most:
-        yield amber(name, f"has {connections:.0f} connections, {most:.0f} fit, as {files}", do)
+        yield amber(name, f"has {connections:.0f} connections, {most:.0f} fit, as {why}", do)
     elif waited:
-        says = f"had no room for clients {waited:.0f} times since it began; {files}"
-        yield amber(name, says, do)
+        yield amber(name, f"had no room for clients {waited:.0f} times since it began; {why}", do)
     if lacked:
         says = f"could not dial {lacked:.0f} times since it began, for lack of ports, files or memory there"
         yield amber(name, says, "its log says of which; run the doctor there")
+
+
+def _counted(document: Document, counter: str) -> float:
+    """A counter, over all services."""
+    return sum(float_of(mapping(each.get("counters")).get(counter)) for each in items(document.get("services")))

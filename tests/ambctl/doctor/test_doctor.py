@@ -169,7 +169,7 @@ def test_a_proxy_that_has_reached_its_limit_of_files(corner: Corner, server: Nam
         eventually(lambda: status(proxy.admin)["plane"]["room"]["connections"] == most, 20, "the proxy is full")
         told = corner.doctor()
     assert told.code == 1
-    assert f"is full: {most} connections, no more fit, as its limit of open files is 100" in told.cause.says
+    assert f"is full: {most} connections, no more fit, as the limit of open files is 100" in told.cause.says
     assert "LimitNOFILE=" in told.cause.do
 
 

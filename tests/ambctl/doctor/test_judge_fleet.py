@@ -46,7 +46,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "name": "kernel",
         "why": "the kernel forwards IPv4",
         "only_relay": None,
-        "room": {"connections": 3, "most": 96, "files": 256},
+        "room": {"connections": 3, "most": 96, "why": "the limit of open files is 256"},
         "kernel": {"error": None},
     }
     service |= changed.pop("service", {})
@@ -134,11 +134,15 @@ def test_another_version_is_amber_and_nobody_at_all_too() -> None:
         ({"plane": {"name": "relay", "why": "nothing to forward: 127.0.0.1 is"}}, GREEN, "nothing to forward"),
         ({"plane": {"kernel": {"error": "nft refused"}}}, RED, "cannot write the kernel's rules: nft refused"),
         (
-            {"plane": {"room": {"connections": 96, "most": 96, "files": 256}}},
+            {"plane": {"room": {"connections": 96, "most": 96, "why": "the limit of open files is 256"}}},
             RED,
-            "is full: 96 connections, no more fit, as its limit of open files is 256",
+            "is full: 96 connections, no more fit, as the limit of open files is 256",
         ),
-        ({"plane": {"room": {"connections": 80, "most": 96, "files": 256}}}, AMBER, "80 connections, 96 fit"),
+        (
+            {"plane": {"room": {"connections": 80, "most": 96, "why": "the limit of open files is 256"}}},
+            AMBER,
+            "80 connections, 96 fit",
+        ),
         (
             {"service": {"instances": [INSTANCE | {"state": "ejected"}]}},
             RED,
@@ -152,6 +156,13 @@ def test_another_version_is_amber_and_nobody_at_all_too() -> None:
 )
 def test_a_proxy(changed: dict[str, Any], level: Level, words: str) -> None:
     assert has(judge_proxy(Asked(PROXY, status(**changed)), KNOWN), level, words)
+
+
+def test_a_proxy_that_is_as_full_as_it_was_told_is_not_said_to_lack_files() -> None:
+    room = {"room": {"connections": 9, "most": 9, "why": "--max-connections is 9"}}
+    (found,) = (one for one in judge_proxy(Asked(PROXY, status(plane=room)), KNOWN) if one.level is RED)
+    assert "as --max-connections is 9" in found.says
+    assert found.do == "raise it, or run a second one"
 
 
 def test_what_a_proxy_refuses_is_not_missed_in_its_view() -> None:
