@@ -97,7 +97,7 @@ class Renderer:
         leaves: dict[str, str] = {
             "notices": parts.notices("notices", fleet.notices),
             "head": self._head("head", service, figures, whole=True),
-            "findings": parts.findings("findings", findings, service.name),
+            "findings": parts.findings("findings", findings),
             "stands": parts.stands("stands", service.stands),
         }
         return Snapshot(leaves, {"rows": self._seats(service, figures, leaves, whole=True)})

@@ -64,6 +64,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
     const place = focused && focused !== old ? [...old.querySelectorAll("a, button")].indexOf(focused) : -1;
     if (old.className !== fresh.className && fresh.matches(".seat")) fresh.classList.add("fresh");
+    const unfolded = old.querySelector("details")?.open;
+    if (unfolded) fresh.querySelector("details")?.setAttribute("open", "");
     old.replaceWith(fresh);
     if (focused === old) fresh.focus({ preventScroll: true });
     else if (place >= 0) fresh.querySelectorAll("a, button")[place]?.focus({ preventScroll: true });
