@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ambcore.findings import Finding
+from ambcore.text import visible
 from ambcore.version import VERSION
 from ambnet.page.history import STEP, Counts, History
 from ambnet.page.model import Said, Sight
@@ -19,7 +20,10 @@ log = logging.getLogger("page")
 class Board(Protocol):
     """What there is to show."""
 
-    title: str
+    @property
+    def title(self) -> str:
+        """What the page is of, in a few words."""
+
     explain_every: float
     """Seconds between two questions about the same service."""
     changed: asyncio.Event | None
@@ -55,9 +59,13 @@ class OwnBoard:
     explain_every = 2.0
 
     def __init__(self, host: str, program: Program) -> None:
-        self.title = host
         self._host = host
         self._program = program
+
+    @property
+    def title(self) -> str:
+        """Which program of which host."""
+        return visible(f"{self._program.status().get('program', 'program')} on {self._host}")
 
     def look(self) -> Sight:
         """This program alone."""

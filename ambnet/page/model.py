@@ -72,7 +72,7 @@ class EtcdSight:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """All that is known at one moment. `records` and `leases` (lease: when it runs out) are for who watches etcd itself."""
+    """All that is known at one moment. `records` and `leases` (lease: when it runs out) are of etcd itself."""
 
     at: float
     said: tuple[Said, ...]

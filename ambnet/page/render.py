@@ -137,7 +137,7 @@ class Renderer:
         result = Markup("")
         for key in snapshot.lists["services"]:
             head, rows = snapshot.leaves[f"{key}-h"], [snapshot.leaves[row] for row in snapshot.lists[f"{key}-r"]]
-            if not _matches(query, head):
+            if not _matches(query, head.partition("</h2>")[0]):
                 rows = [row for row in rows if _matches(query, row)]
                 if query and not rows:
                     continue

@@ -169,7 +169,7 @@ document.addEventListener("DOMContentLoaded", () => {
     let shown = 0;
     const sections = service ? document.querySelectorAll(".whole") : document.querySelectorAll("#services > .service");
     for (const section of sections) {
-      const whole = matches(section.querySelector(".head").textContent.toLowerCase());
+      const whole = matches(section.dataset.name.toLowerCase());
       let rows = 0;
       for (const row of section.querySelectorAll("tr.seat")) {
         const hide = !whole && !matches(row.textContent.toLowerCase());

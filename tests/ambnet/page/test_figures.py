@@ -7,7 +7,7 @@ import pytest
 from ambnet.page.fragments import Snapshot, changes
 from ambnet.page.history import KEPT, MOST, STEP, Counts, History, Rates
 from ambnet.page.plots import HEIGHT, plot
-from ambnet.page.wording import UNKNOWN, age, figure, size
+from ambnet.page.wording import age, figure, size
 
 
 def test_a_history_is_fifteen_minutes_of_rates() -> None:

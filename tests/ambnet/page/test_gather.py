@@ -81,6 +81,26 @@ def test_who_cannot_be_asked_is_named() -> None:
     assert len(found.notices) == 1
 
 
+def test_a_registrar_shows_what_it_keeps_and_what_it_does_not() -> None:
+    held = {
+        "service": "web",
+        "id": "a",
+        "address": "10.0.0.1:80",
+        "state": "up",
+        "protocol": "udp",
+        "container": "web-1",
+    }
+    left = {"container": "db", "state": "no_port", "why": "port 5432 is not published"}
+    found = seen({"program": "registrar", "uptime": 1, "registered": [held], "not_registered": [left], "ready": True})
+    (web,) = found.services
+    assert [(seat.id, seat.container, seat.protocol, seat.work) for seat in web.seats] == [("a", "web-1", "udp", None)]
+    assert [(each.name, each.why) for each in found.unregistered] == [("db", "port 5432 is not published")]
+    assert found.programs[0].says == "keeps 1 record"
+    one = {"name": "db", "state": "no_port", "why": "it is not there"}
+    alone = seen({"program": "registrar", "service": "db", "container": one, "held": None, "ready": False})
+    assert [(each.name, each.why) for each in alone.unregistered] == [("db", "it is not there")]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda each: st.lists(each, max_size=4) | st.dictionaries(st.text(max_size=8), each, max_size=4),
