@@ -273,6 +273,8 @@ class Side:
         if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.session.reset()
             return
+        if self.interest & IN:  # the peer took what waited in this very batch; epoll says it again, with what has come
+            return
         # Both FINs have passed, ours and the socket's, and what came before its own still waits here for the peer to
         # take it. epoll cannot be asked not to report that, so it must not watch.
         self.session.relay.loop.remove(self.fd)

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from ambnet.relay.limits import Limits
-from ambnet.relay.loop import Loop
+from ambnet.relay.loop import IN, Loop
 from ambnet.relay.relay import Relay
 from ambnet.relay.route import Route
 from ambnet.relay.sockets import open_listeners
@@ -223,6 +223,50 @@ def test_an_idle_connection_is_reset_when_its_time_is_up(instance: Instance) -> 
         assert was_reset(client, timeout=2.0)
         assert was_reset(server, timeout=2.0)
         eventually(lambda: relay.counter("idle_closed") == 1)
+
+
+def test_C15_a_peer_that_takes_more_in_the_batch_in_which_the_other_end_hangs_up_gets_it_all(
+    instance: Instance,
+) -> None:
+    """The hang-up was fetched while nothing was read, and is handled when reading has just begun again."""
+    loop = Loop()
+    relay = Relay(loop, Limits(), files=1000, on_broken=lambda *_: None)
+    [listening] = open_listeners("127.0.0.1", 0)
+    route = Route("hangs-up")
+    relay.apply(route, [endpoint("one", instance)])
+
+    def turn(seconds: float) -> None:
+        loop.call_later(seconds, loop.stop)
+        loop.run()
+
+    with socket.create_connection(listening.getsockname(), 5) as client:
+        relay.listen(listening, route)
+        turn(0.2)
+        server = instance.accept()
+        client.shutdown(socket.SHUT_WR)
+        turn(0.05)
+        [session] = relay.sessions
+        sent = 0
+        while session.server.interest & IN:  # until the client's end is full and the relay reads no more
+            sent += server.send(bytes(32 * 1024))
+            turn(0.01)
+        sent += server.send(bytes(1024))
+        client.setblocking(False)
+        got = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                got += len(client.recv(MIB))
+        server.close()
+        client.settimeout(10)
+        pieces: list[bytes] = []
+        reading = in_thread(lambda: pieces.append(receive_all(client)))
+        for _ in range(200):
+            turn(0.02)
+            if not reading.is_alive():
+                break
+    relay.close()
+    loop.close()
+    assert got + sum(map(len, pieces)) == sent
 
 
 @pytest.mark.parametrize(("limits", "goes_on"), [(Limits(), True), (Limits(idle_timeout=3600.0), False)])
