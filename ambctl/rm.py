@@ -10,7 +10,7 @@ from ambctl.common import DONE, NOT_SO, Common, complain, patience, print_json, 
 from ambctl.names import keeper
 from ambctl.render import key_text
 from ambnet.etcd import Etcd
-from ambnet.options import positional
+from ambnet.options import meant, positional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,11 @@ async def rm(settings: Rm) -> int:
     async with Etcd(settings.etcd_config()) as etcd, patience(settings, etcd):
         before = await etcd.get(settings.key)
         removed = before is not None and await etcd.delete(settings.key)
-    key = key_text(settings.key)
-    if before is None or not removed:
-        complain(f"no record {key}")
-        return NOT_SO
+        key = key_text(settings.key)
+        if before is None or not removed:
+            others = await etcd.list(settings.prefix.encode())
+            complain(f"no record {key}{meant(key, (key_text(item.key) for item in others.items))}")
+            return NOT_SO
     if owner := keeper(before, settings.prefix):
         complain(f"{key} was kept by the registrar of {owner}, which will write it again while the container runs")
     if settings.json:

@@ -107,6 +107,9 @@ def test_a_service_that_is_nearly_there_is_named(ambctl: Run, prefix: str) -> No
     done = ambctl("show", "reddis-A")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"ambctl: no service reddis-A under {prefix}; did you mean 'redis-A'?\n"
+    done = ambctl("rm", "redis-A", "oen")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"ambctl: no record {prefix}redis-A/oen; did you mean '{prefix}redis-A/one'?\n"
 
 
 def test_show_tells_the_time_that_a_lease_has_left(ambctl: Run, shared_etcd: EtcdCluster, prefix: str) -> None:
