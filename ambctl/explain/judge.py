@@ -16,6 +16,7 @@ from ambcore.model import Instance, Protocol
 from ambctl.explain.facts import Answer, Facts, Local, Record
 from ambctl.explain.views import instances_of, reached, services_of, stale
 
+REASONS, HOSTS = 6, 6  # why programs could not be asked, and how many of one reason are named
 MOST = 40  # records that are told of one by one; of more, those that are not well
 
 
@@ -81,7 +82,7 @@ def _docker(facts: Facts) -> Iterator[Section]:
     if local is None:
         return
     if local.why_not:
-        if not any(record.found for record in facts.records):
+        if not facts.records:
             text = f"the Docker daemon here could not be asked either: {local.why_not}"
             do = "say where it is by --docker, or run ambctl where the container is"
             yield Section("docker here", (Finding(Level.UNKNOWN, "docker", text, do),))
@@ -108,9 +109,13 @@ def _not_asked(answers: Iterable[Answer], kind: str) -> Iterator[Finding]:
     for answer in answers:
         if answer.why_not:
             reasons.setdefault(answer.why_not, []).append(answer.program.host)
-    for why, hosts in reasons.items():
-        text = f"{kind} on {', '.join(hosts)} could not be asked: {why}"
+    for why, hosts in list(reasons.items())[:REASONS]:
+        more = f" and {len(hosts) - HOSTS} more" if len(hosts) > HOSTS else ""
+        text = f"{kind} on {', '.join(hosts[:HOSTS])}{more} could not be asked: {why}"
         yield Finding(Level.UNKNOWN, kind, text, "what it decided is not told here")
+    if len(reasons) > REASONS:
+        text = f"{len(reasons) - REASONS} others could not be asked either, each for a reason of its own"
+        yield Finding(Level.UNKNOWN, kind, text, "ambctl doctor lists every program")
 
 
 def _called(answer: Answer) -> str:

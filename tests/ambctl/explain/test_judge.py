@@ -148,6 +148,13 @@ def test_who_could_not_be_asked_is_said_once_for_each_reason_and_is_no_fault() -
     assert exit_code(judge(seen)) == 0
 
 
+def test_a_fleet_that_cannot_be_asked_is_a_few_lines() -> None:
+    apart = [step for _, step in judge(facts(answers=tuple(registrar(why_not=f"{n}") for n in range(50)))).steps]
+    assert apart[6].says == "44 others could not be asked either, each for a reason of its own"
+    alike = judge(facts(answers=(registrar(why_not="away"),) * 50)).steps[0][1]
+    assert alike.says == f"registrar on {', '.join(['host-a'] * 6)} and 44 more could not be asked: away"
+
+
 def test_no_record_is_red_and_no_proxy_amber() -> None:
     lines = told(answers=(registrar(GREEN),))
     assert "red record: there is no record of web under /services/web/" in lines
