@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class _Board:
     """What is being gathered."""
 
     seats: dict[Key, Seat] = field(default_factory=dict)
-    ejected: dict[Key, list[str]] = field(default_factory=dict)
+    ejected: dict[Key, dict[str, list[str]]] = field(default_factory=dict)  # by whom, under why
     stands: dict[str, list[Stand]] = field(default_factory=dict)
     consumers: list[Consumer] = field(default_factory=list)
     unregistered: list[Unregistered] = field(default_factory=list)
@@ -63,10 +63,10 @@ def fleet(sight: Sight) -> Fleet:
             for service in parts(document, "services", MOST_SERVICES):
                 _of_proxy(board, said, service, sight)
             _of_links(board, said, part(document, "links"))
-    for key, programs in board.ejected.items():
+    for key, reasons in board.ejected.items():
         seat = board.seats[key]
         if seat.state is not State.REFUSED:
-            board.seats[key] = replace(seat, state=State.EJECTED, why="; ".join(dict.fromkeys(programs)))
+            board.seats[key] = replace(seat, state=State.EJECTED, why=_told(reasons))
     etcd = sight.etcd or _etcd_of(sight.said)
     return Fleet(
         services=_services(board),
@@ -157,8 +157,8 @@ def _of_proxy(board: _Board, said: Said, service: Document, sight: Sight) -> Non
             check=seat.check or text(part(row, "check"), "state"),
         )
         if row.get("state") == "ejected":
-            why = _why(row)
-            board.ejected.setdefault(key, []).append(why if alone else f"{said.host or said.name}: {why}")
+            reasons = board.ejected.setdefault(key, {})
+            reasons.setdefault(_why(row), []).append("" if alone else said.host or said.name)
     for row in parts(service, "removed", MOST_LINES):
         _removed(board, (name, text(row, "id")), count(row, "connections"))
     if alone:
@@ -227,6 +227,11 @@ def _why(row: Document) -> str:
     if why := text(part(row, "check"), "why"):
         return why
     return "refuses connections" if row.get("refusing") else "did not answer its last clients"
+
+
+def _told(reasons: Mapping[str, Sequence[str]]) -> str:
+    """Every reason with those who say so, where that is to be said: `refused (app-01, app-02)`."""
+    return "; ".join(f"{why} ({', '.join(who)})" if any(who) else why for why, who in reasons.items())
 
 
 def _stand(said: Said, service: Document, work: Work) -> Stand:

@@ -137,7 +137,7 @@ def _instances(service: Service, singly: bool) -> list[_Node]:
             (service.name, host),
             f"{len(seats)} instances",
             "",
-            _worst(seat.level for seat in seats),
+            _mixed(seats),
             f"{len(seats)} instances of {service.name} on {host}",
             service.name,
         )
@@ -148,11 +148,15 @@ def _instances(service: Service, singly: bool) -> list[_Node]:
 def _hosts(services: tuple[Service, ...]) -> list[_Node]:
     groups = _by_host(seat for service in services for seat in service.seats)
     return [
-        _Node(
-            host, host or "?", str(len(seats)), _worst(seat.level for seat in seats), f"{host}: {len(seats)} instances"
-        )
+        _Node(host, host or "?", str(len(seats)), _mixed(seats), f"{host}: {len(seats)} instances")
         for host, seats in sorted(groups.items())
     ]
+
+
+def _mixed(seats: Iterable[Seat]) -> Level:
+    """Of several together: red if all are, amber if some are not green."""
+    levels = {seat.level for seat in seats}
+    return Level.AMBER if len(levels) > 1 else next(iter(levels), Level.UNKNOWN)
 
 
 def _worst(levels: Iterable[Level]) -> Level:
@@ -163,7 +167,8 @@ def _worst(levels: Iterable[Level]) -> Level:
 def _by_host(seats: Iterable[Seat]) -> dict[str, list[Seat]]:
     groups: dict[str, list[Seat]] = {}
     for seat in seats:
-        groups.setdefault(seat.host, []).append(seat)
+        if seat.host:  # that of a refused record is not known
+            groups.setdefault(seat.host, []).append(seat)
     return groups
 
 
@@ -182,6 +187,8 @@ def _wires(services: tuple[Service, ...], boxes: dict[Hashable, Box], singly: bo
             join((first, stand.program), (second, service.name), level, stand.work.active > 0)
         for seat in service.seats:
             node = (third, (service.name, seat.id if singly else seat.host))
+            if not singly and not seat.host:
+                continue
             busy = seat.work is not None and seat.work.active > 0
             join((second, service.name), node, seat.level, busy)
             join(node, (last, seat.host), seat.level, busy)

@@ -43,7 +43,7 @@ def test_what_two_proxies_carried_is_one_sum_and_either_ejects() -> None:
     two = dynproxy(service("web", instance("a", state="ejected", check={"why": "no answer in 1 s"})))
     (web,) = seen(one, two, records=(record("a"),), leases={77: 2009.6}).services
     (seat,) = web.seats
-    assert (seat.state, seat.why, seat.work) == (State.EJECTED, "h1: no answer in 1 s", Work(2, 20, 4, 600))
+    assert (seat.state, seat.why, seat.work) == (State.EJECTED, "no answer in 1 s (h1)", Work(2, 20, 4, 600))
     assert (seat.until, seat.leased) == (2010, True)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -166,6 +167,31 @@ async def test_readers_are_limited(base: str, session: aiohttp.ClientSession, mo
             await answer.content.readuntil(b"\n\n")
         async with session.get(f"{base}/live") as refused:
             assert refused.status == 503
+
+
+async def test_a_reader_who_does_not_read_is_let_go(base: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is reset when it has not taken a message for so long; nobody works for it any more."""
+    from ambnet.page import server
+
+    monkeypatch.setattr(live, "PERIOD", 0.02)
+    monkeypatch.setattr(live, "SHARE", 1.0)
+    monkeypatch.setattr(server, "SLOW", 0.3)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", int(base.rpartition(":")[2])))
+        reader.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        async def let_go() -> bool:
+            for turn in range(5):
+                looks = proxy.looks
+                rows = (instance(f"i{n}", weight=(looks + turn) % 200 + 2) for n in range(200))
+                proxy.document = dynproxy(service("web", *rows))
+                await asyncio.sleep(0.2)
+                if looks < 20 or proxy.looks > looks:
+                    return False
+            return True
+
+        await eventually_async(let_go, PATIENCE, "nobody looks for it")
 
 
 async def test_the_server_ends_at_once_though_pages_are_open(session: aiohttp.ClientSession, proxy: Proxy) -> None:
