@@ -15,7 +15,7 @@ from ambctl.render import Cell, Column, Shade
 from ambnet.page.history import Rates
 from ambnet.page.model import LEVELS, Fleet, Seat, Service, State
 
-KERNEL = "kernel"  # the plane that counts what a service carried, and not through which instance
+KERNEL = "kernel"  # the name of a plane
 
 COLUMNS = (
     Column("SERVICE / INSTANCE"),
@@ -82,17 +82,24 @@ class Watching:
 
         def of_service(service: Service) -> Flow:
             found = [got for stand in service.stands if (got := rate((service.name, stand.program)))]
-            active = service.work.active if service.work else None
+            active = service.work.active if service.work and not _by_kernel(service) else None
             sums = [sum(column) for column in zip(*found, strict=True)] if found else [None] * 3
             return Flow(active, *sums)
 
         def of_seat(service: Service, seat: Seat) -> Flow:
-            if seat.work is None or any(stand.plane == KERNEL for stand in service.stands):
-                return Flow()  # the kernel's share is not known by instance, and a part of it says nothing
+            if seat.work is None or _by_kernel(service):
+                return Flow()
             got = rate((seat.service, seat.id, heard))
             return Flow(seat.work.active, *got) if got else Flow(seat.work.active)
 
         return Frame(fleet, at, tuple(_sorted(fleet, of_service, of_seat)))
+
+
+def _by_kernel(service: Service) -> bool:
+    """Whether the kernel carries some of it: it counts what begins, for all instances together. What the relay carries
+    besides would be a part that says nothing.
+    """
+    return any(stand.plane == KERNEL for stand in service.stands)
 
 
 def _sorted(
