@@ -181,7 +181,6 @@ def test_what_is_well_is_told_step_by_step(scene: Scene) -> None:
     told = scene.explain(name)
     assert (told.code, told.first_red) == (0, "")
     assert told.document["taken_for"] == ["container"]
-    assert told.says("registrar", "container")["level"] == "green"
     assert f"80/tcp at {GATEWAY}:{port}" in told.says("registrar", "ports")["says"]
     service = told.says("registrar", "service")["says"]
     assert service.endswith("label SERVICE_80_NAME=well; variable SERVICE_NAME=lost lost against it")
@@ -325,9 +324,8 @@ def test_the_one_container_that_registrar_was_given_is_told_from_the_start(scene
         eventually(lambda: status(admin)["held"] is not None, 20, "it is registered")
         well = eventually(lambda: found if (found := scene.explain(f"{SERVICE}/{name}")).code == 0 else None, 30)
         assert well is not None
-        assert well.says("registrar", "service")["says"] == (
-            f"{name} is registered as {SERVICE}, as registrar's command line says"
-        )
+        says = f"{name} is registered as {SERVICE}, as registrar's command line says"
+        assert well.says("registrar", "service")["says"] == says
 
 
 def test_an_operators_drain_is_told_by_whom(scene: Scene) -> None:
@@ -394,10 +392,7 @@ def test_without_etcd_docker_here_is_explained_all_the_same(scene: Scene) -> Non
     inward = scene.run("--label", "SERVICE_NAME=alone", published="127.0.0.1")
     done = ambctl("explain", inward, *nowhere)
     assert done.returncode == 1
-    last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith("red")
-    assert "the cause" in last
-    assert "published on 127.0.0.1 only" in last
+    assert re.match(r"red +the cause .*published on 127.0.0.1 only", done.stdout.strip().splitlines()[-1])
     done = ambctl("explain", inward, *nowhere, "--docker", "unix:///nowhere")
     assert done.returncode == 3
     assert "the Docker daemon here could not be asked either" in done.stdout
