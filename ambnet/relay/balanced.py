@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from ambcore.picker import POLICIES, Ask, Policy, Ring, candidates
-from ambnet.relay.route import Order
+from ambnet.relay.route import Order, in_order
 from ambnet.relay.upstream import Upstream
 
 
@@ -18,6 +18,8 @@ def balanced(name: str, chance: Callable[[], float] = random.random) -> Callable
     turns = itertools.count()
 
     def arrange(upstreams: Sequence[Upstream]) -> Order:
+        if len(upstreams) == 1:
+            return in_order(upstreams)  # nothing to choose
         ring = Ring(upstreams)
 
         def order(source: str, load: Callable[[str], int]) -> Iterator[Upstream]:

@@ -249,8 +249,9 @@ class Dial:
             self.relay.loop.add(self.client, 0, self._client_gone)
 
     def _leave_phase(self) -> None:
-        self.relay.parked -= self.phase is Phase.PARKED
-        self.phase = None
+        if self.phase is not None:  # most clients never wait
+            self.relay.parked -= self.phase is Phase.PARKED
+            self.phase = None
 
     def _hang_up(self) -> None:
         if self.server is not None:

@@ -14,6 +14,7 @@ IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 EXCLUSIVE: Final = select.EPOLLEXCLUSIVE
 HANGS_UP: Final = select.EPOLLRDHUP
+OVER: Final = select.EPOLLHUP  # both FINs have passed, or a reset
 
 EVENTS_AT_ONCE = 512  # bounds how long timers wait behind traffic
 

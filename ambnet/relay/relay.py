@@ -185,7 +185,8 @@ class Relay:
     def _one_less(self) -> None:
         if self._waiting_for_room:
             self._accept_again()
-        self._end_if_empty()
+        if self._on_empty is not None:
+            self._end_if_empty()
 
     def _end_if_empty(self) -> None:
         """Call whoever waits for the last connection and the last datagram."""

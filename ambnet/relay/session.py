@@ -15,7 +15,7 @@ import socket
 from os import read, write
 from typing import TYPE_CHECKING, Final
 
-from ambnet.relay.loop import IN, OUT
+from ambnet.relay.loop import IN, OUT, OVER
 from ambnet.relay.pipes import MOVE, SIZE, Pipe
 from ambnet.relay.sockets import Socket, keep_alive, reset_on_close
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ambnet.relay.upstream import Upstream
 
 BUFFER_SIZE: Final = 64 * 1024
+READABLE: Final = (IN, IN | OVER)  # what epoll says of bytes or a FIN, and of the FIN that comes after ours
 
 # Shorter pieces are written once everybody who had something was read: the receivers then wake up to more work at once,
 # which costs the machine a thirtieth less a request. A long piece is written while it is warm in the cache.
@@ -98,7 +99,7 @@ class Side:
 
     def ready(self, events: int) -> None:
         """Handle what epoll says of this socket: nearly always that something has come."""
-        if events != IN or self.pipe is not None:
+        if events not in READABLE or self.pipe is not None:
             self._ready_otherwise(events)
             return
         try:
