@@ -19,7 +19,7 @@ from tests.system.proxies import Records
 T = TypeVar("T")
 
 CHROMIUM = "/usr/bin/chromium"
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 PATIENCE = 20.0  # seconds that a busy machine may take for what is usually done within one
 MOST_OPERATIONS = 100  # of one transaction; etcd takes 128
 
