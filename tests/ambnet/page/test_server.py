@@ -194,13 +194,14 @@ async def test_a_reader_who_does_not_read_is_let_go(base: str, proxy: Proxy, mon
         await eventually_async(let_go, PATIENCE, "nobody looks for it")
 
 
-async def test_the_server_ends_at_once_though_pages_are_open(session: aiohttp.ClientSession, proxy: Proxy) -> None:
+async def test_a_server_that_ends_takes_leave_of_open_pages(session: aiohttp.ClientSession, proxy: Proxy) -> None:
+    """Their streams end as they should, before aiohttp would cut them: a cut one is an error in a reader."""
     port = free_port()
     async with serve_admin(("127.0.0.1", port), proxy.admin()):
         answer = await session.get(f"http://127.0.0.1:{port}/live")
         await answer.content.readuntil(b"\n\n")
-        began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 0.9  # aiohttp would wait a second before it cancels
+        rest = asyncio.create_task(answer.content.read())
+    assert b"event: beat" in await rest
     answer.close()
 
 
