@@ -34,7 +34,7 @@ images: ## build all images
 	@scripts/images
 
 test: setup check images ## everything that CI runs: checks, then the whole test suite
-	@$(bin)/pytest --durations=10
+	@scripts/test
 
 check: setup ## lint, format, types, import contract
 	@$(bin)/ruff check --quiet .

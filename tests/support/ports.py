@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 # Below the ephemeral range (32768 up), so that no outgoing connection takes the port before its server does.
 LOW, HIGH = 20000, 32000
+LANES = 2  # runs of tests beside one another, as scripts/test starts them: each takes every other port
+LANE = int(os.environ.get("TEST_LANE", "0"))
 
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port nobody listens on now."""
     for _ in range(200):
-        port = random.randrange(LOW, HIGH)
+        port = random.randrange(LOW + LANE, HIGH, LANES)
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
