@@ -46,7 +46,7 @@ def _need_room() -> None:
         pytest.fail(f"images missing: {', '.join(sorted(missing))}; scripts/images builds them", pytrace=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started() -> Iterator[Started]:
     """docs/start.md, from its first command after the images to the last before it clears away."""
     _need_room()
