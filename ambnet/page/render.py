@@ -216,7 +216,8 @@ def _last(series: Series | None) -> tuple[float | None, float | None, float | No
 def _summary(fleet: Fleet, figures: Figures) -> list[tuple[str, str, str]]:
     """The line above all: name, value, colour."""
     states = [seat.state for service in fleet.services for seat in service.seats]
-    counts = [(state.value, str(states.count(state)), _level(state)) for state in State]
+    tally = {state: states.count(state) for state in State}
+    counts = [(state.value, str(tally[state]), _level(state) if tally[state] else "unknown") for state in State]
     rates = [figures.rate(service.name) or _last(figures.series(service.name)) for service in fleet.services]
     lines = [("services", str(len(fleet.services)), "")]
     lines += [line for line in counts if line[1] != "0" or line[0] == "up"]
