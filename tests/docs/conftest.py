@@ -40,7 +40,8 @@ def _need_room() -> None:
     """Fail with clear words where the page cannot be followed."""
     need_docker()
     if there := set(_docker("ps", "--all", "--format", "{{.Names}}").split()) & set(CONTAINERS):
-        pytest.fail(f"this machine has containers that docs/start.md makes: {', '.join(sorted(there))}", pytrace=False)
+        names = " ".join(sorted(there))
+        pytest.fail(f"docs/start.md makes containers of these names: docker rm -f -v {names}", pytrace=False)
     wanted = {f"etcd-ambassadors/{name}" for name in IMAGES}
     if missing := wanted - set(_docker("images", "--format", "{{.Repository}}").split()):
         pytest.fail(f"images missing: {', '.join(sorted(missing))}; scripts/images builds them", pytrace=False)
