@@ -138,6 +138,10 @@ class RelayWorker:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def worked(self) -> float:
+        """Seconds it was on a processor, to the nanosecond (schedstat, the first field)."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
+
     def resident_kib(self) -> int:
         """Its resident set."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

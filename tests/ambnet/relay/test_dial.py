@@ -27,20 +27,21 @@ def test_C2_backend_refuses(relay: RelayWorker) -> None:
 
 
 def test_C2_backend_refuses_a_hundred_times_in_5_ms(relay: RelayWorker) -> None:
-    """The first three clients meet every stale record; the quickest of all met least of this machine's noise."""
+    """The first three clients meet every stale record. It is the relay's own time that counts, and the quickest of
+    them: what else the machine does is none of its business, but to wait between two instances would be.
+    """
     with Greeter("alive") as alive:
-        times = []
-        for again in range(10):
-            stale = [endpoint(f"stale-{again}-{number}", refusing()) for number in range(100)]
-            relay.apply(*stale, endpoint("alive", alive))
-            for _ in range(3):
-                began = time.monotonic()
-                assert ask(relay.address) == "alive"
-                times.append(time.monotonic() - began)
-            eventually(lambda: sum(relay.instance(one.id).connect_failures for one in stale) > 290)  # noqa: B023
-            if min(times) < 0.005:
-                break
-        assert min(times) < 0.005
+        stale = [endpoint(f"stale-{number}", refusing()) for number in range(100)]
+        relay.apply(*stale, endpoint("alive", alive))
+        worked, passed = [], []
+        for _ in range(3):
+            began, before = time.monotonic(), relay.worked()
+            assert ask(relay.address) == "alive"
+            worked.append(relay.worked() - before)
+            passed.append(time.monotonic() - began)
+        eventually(lambda: sum(relay.instance(one.id).connect_failures for one in stale) > 290)
+        assert min(worked) < 0.005
+        assert min(passed) < 0.1
 
 
 def test_C3_backend_blackhole(relay: RelayWorker) -> None:
