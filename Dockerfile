@@ -25,6 +25,10 @@ COPY requirements.lock /build/
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: --target /opt/ambassadors \
         --requirement /build/requirements.lock \
  && rm -rf /opt/ambassadors/bin
+# What draws on terminals is ambctl's alone.
+RUN mkdir /opt/operator \
+ && cd /opt/ambassadors \
+ && mv rich* pygments* markdown_it* mdurl* shtab* /opt/operator/
 
 # ---- our packages with their byte code (not shipped either) --------------------------------------------------------
 FROM python AS source
@@ -101,6 +105,7 @@ ENTRYPOINT ["python3", "-m", "dynproxy.grand"]
 
 # ---- ambctl: the operator's tool -----------------------------------------------------------------------------------
 FROM agent AS ambctl
+COPY --from=dependencies /opt/operator /opt/ambassadors
 COPY --from=source /opt/ambassadors/ambctl ambctl
 LABEL org.opencontainers.image.title="ambctl" \
       org.opencontainers.image.description="What an operator of ambassadors types and looks at"
