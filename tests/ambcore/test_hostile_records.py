@@ -199,13 +199,13 @@ json_values = st.recursive(
 names = st.sampled_from(["host", "port", *FIELDS])
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.dictionaries(names, json_values, max_size=6).map(lambda fields: json.dumps(fields).encode()))
 def test_C24_any_json_object_is_read_or_refused(value: bytes) -> None:
     digest(value)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(
     st.fixed_dictionaries(
         {"host": st.just("10.1.2.3"), "port": st.just(80)}, optional=dict.fromkeys(FIELDS, json_values)

@@ -162,7 +162,7 @@ log.warning("last")
 
 def test_what_a_process_has_lost_of_its_log_can_be_asked() -> None:
     program = """
-import logging, os
+import logging, os, sys
 from ambnet.log import dropped, start_logging
 start_logging("info")
 os.close(2)  # nobody reads any more
@@ -170,6 +170,8 @@ for number in range(3):
     logging.info("%d", number)
 logging.getLogger().handlers[0].close()
 print(dropped())
+sys.stdout.flush()
+os._exit(0)  # Python's own way out complains of a standard error that cannot be flushed
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert int(done.stdout) >= 3

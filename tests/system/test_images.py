@@ -94,8 +94,8 @@ def test_the_small_ones_carry_none_of_the_dependencies(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_image_is_small(name: str) -> None:
-    """In MB; Debian's base is 78 of them, Python 28, gRPC and the other dependencies 42, nft and iptables 5; what draws on
-    ambctl's terminal 12.
+    """In MB; Debian's base is 78 of them, Python 28, gRPC and the other dependencies 42, nft and iptables 5; what draws
+    on ambctl's terminal 12.
     """
     most = 115 if name in SMALL else 170 if name == "ambctl" else 160
     assert int(docker("inspect", "--format", "{{.Size}}", image(name))) / 1e6 < most
