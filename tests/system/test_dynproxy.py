@@ -259,19 +259,24 @@ async def test_C24_hostile_record_is_counted_and_ignored_and_the_last_good_one_k
     shared_etcd: EtcdCluster, service: str, records: Records
 ) -> None:
     with servers("a") as (a,), Proxy(shared_etcd, service) as proxy:
+
+        def metrics() -> str:
+            return fetch(f"http://{proxy.admin}/metrics")[1]
+
+        def refused() -> int:
+            lines = [line for line in metrics().splitlines() if line.startswith("amb_records_refused_total")]
+            return int(sum(float(line.split()[-1]) for line in lines))
+
         records.put("one", a.port)
         proxy.wait_instances("one")
-        for value in HOSTILE:
+        for number, value in enumerate(HOSTILE, 1):
             records.raw("one", value)
+            eventually(lambda so_many=number: refused() == so_many, 10, f"refused: {value}")  # type: ignore[misc]
         records.put("self", proxy.port)
         eventually(lambda: len(status(proxy.admin)["services"][0]["refused"]) == 2, 5, "both keys are shown refused")
         assert (await burst(proxy.target, 20)).answers == {"a": 20}
-        metrics = fetch(f"http://{proxy.admin}/metrics")[1]
-        counted = sum(
-            float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("amb_records_refused_total")
-        )
-        assert counted == len(HOSTILE) + 1
-        assert f'amb_records_refused_total{{reason="own_listener",service="{service}"}} 1.0' in metrics
+        assert refused() == len(HOSTILE) + 1
+        assert f'amb_records_refused_total{{reason="own_listener",service="{service}"}} 1.0' in metrics()
 
 
 def test_unreachable_etcd_is_said_in_one_line_and_retried(service: str) -> None:
