@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ambcore.fleet import admin_url
-from ambcore.model import IPAddress, parse_ip, parse_port, split_host_port
-from ambctl.common import Common
+from ambcore.model import IPAddress, parse_ip, parse_port
 from ambctl.doctor.names import CHECKS
-from ambnet.docker_options import DEFAULT_URL, parse_docker_url
+from ambctl.nearby import Nearby
 from ambnet.options import choice, option, repeated, switch
 
 
-def _place(text: str) -> tuple[str, int]:
-    """Where somebody may be asked; raises ValueError."""
-    place = split_host_port(text)
-    admin_url(*place)
-    return place
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doctor(Common):
+class Doctor(Nearby):
     """Check the whole chain from this machine: etcd, certificates, Docker, the kernel, every program, every record."""
 
     EXAMPLES = (
@@ -38,12 +29,6 @@ class Doctor(Common):
     ports: tuple[int, ...] = repeated(
         "--port", help="a port that shall be listened on here; several times", parse=parse_port, metavar="PORT"
     )
-    ask: tuple[tuple[str, int], ...] = repeated(
-        "--ask",
-        help="also ask the program whose --admin is here: one that lost etcd is soon not announced any more",
-        parse=_place,
-        metavar="ADDR:PORT",
-    )
     write_probe: bool = switch(
         "--write-probe", help="also write a key below the prefix, for a moment, to see whether that is allowed"
     )
@@ -54,12 +39,4 @@ class Doctor(Common):
         parse=parse_ip,
         env=["AMB_ADVERTISE", "COREOS_PRIVATE_IPV4"],
         metavar="IP",
-    )
-    docker: str = option(
-        "--docker",
-        default=DEFAULT_URL,
-        help="the Docker daemon of this machine",
-        parse=parse_docker_url,
-        env=["DOCKER_HOST"],
-        metavar="URL",
     )

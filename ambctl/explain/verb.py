@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ambcore.fleet import admin_url
-from ambcore.model import IPAddress, split_host_port
+from ambcore.model import IPAddress
 from ambcore.registration.extract import parse_advertised
-from ambctl.common import DONE, NOT_ASKED, NOT_SO, Common, print_json, print_lines
+from ambctl.common import DONE, NOT_ASKED, NOT_SO, print_json, print_lines
 from ambctl.draw import findings, heading
 from ambctl.explain.judge import Explanation
 from ambctl.explain.text import document, ending, steps
+from ambctl.nearby import Nearby
 from ambctl.paper import Paper
-from ambnet.docker_options import DEFAULT_URL, parse_docker_url
-from ambnet.options import option, positional, repeated
+from ambnet.options import option, positional
 
 MAX_NAME = 512  # characters; a record's key has no more bytes
 
@@ -26,16 +25,8 @@ def _name(text: str) -> str:
     return name
 
 
-def _where(text: str) -> tuple[str, int]:
-    """An admin server as its program was told it, or as its URL."""
-    bare = text.removeprefix("http://").rstrip("/")
-    host, port = split_host_port(f"127.0.0.1:{bare.lstrip(':')}" if bare.lstrip(":").isdigit() else bare)
-    admin_url(host, port)
-    return host, port
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain(Common):
+class Explain(Nearby):
     """Say why a service, an instance or a container is reached or not: every decision, and the first that fails."""
 
     EXAMPLES = (
@@ -45,27 +36,13 @@ class Explain(Common):
     )
 
     name: str = positional("NAME", help="a service, an instance, SERVICE/INSTANCE, or a container", parse=_name)
-    docker: str = option(
-        "--docker",
-        default=DEFAULT_URL,
-        help="the Docker daemon here, which is asked where no registrar knows the name",
-        parse=parse_docker_url,
-        env=["DOCKER_HOST"],
-        metavar="URL",
-    )
     advertise: IPAddress | None = option(
         "--advertise",
         default=None,
-        help="with it, this host's address as registrar here was told; default: the one that reaches etcd",
+        help="this host's address as registrar here was told; default: the one that reaches etcd",
         parse=parse_advertised,
         env=["AMB_ADVERTISE", "COREOS_PRIVATE_IPV4"],
         metavar="IP",
-    )
-    ask: tuple[tuple[str, int], ...] = repeated(
-        "--ask",
-        help="ask this admin server, too; a program that is cut off from etcd is not announced there; several times",
-        parse=_where,
-        metavar="ADDR:PORT",
     )
 
 
