@@ -96,9 +96,7 @@ def test_a_connected_instance_is_listened_to_for_a_while(server: socket.socket) 
     assert check.look(BEGAN + LISTEN / 2) is None
     assert BEGAN + LISTEN < check.next_look < BEGAN + LISTEN + LOOK
     server.accept()[0].close()
-    result = check.look(check.next_look)
-    assert result is not None
-    assert result.verdict is Verdict.CLOSED
+    assert end(check).verdict is Verdict.CLOSED
 
 
 @pytest.mark.parametrize("words", [local(1), local(2)], ids=["v1", "v2"])
@@ -115,9 +113,7 @@ def test_an_instance_that_expects_the_proxy_protocol_is_told_that_this_is_a_chec
         client.settimeout(10)
         assert client.recv(100) == words
         client.sendall(b"220 ready\r\n")
-        result = check.look(check.next_look)
-        assert result is not None
-        assert result.verdict is Verdict.PASSED
+        assert end(check).verdict is Verdict.PASSED
         assert client.recv(1) == b""
 
 

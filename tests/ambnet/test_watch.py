@@ -85,7 +85,7 @@ async def test_what_a_busy_reader_missed_is_merged(etcd: Etcd, prefix: str) -> N
 
 async def test_the_audit_finds_nothing_to_put_right(etcd: Etcd, prefix: str) -> None:
     """While the prefix changes, with an audit several times a second."""
-    async with Following(PrefixWatch(etcd, prefix, relist=0.05, patience=0.2)) as seen:
+    async with Following(PrefixWatch(etcd, prefix, relist=0.05, patience=1.0)) as seen:
         await seen.until_listed()
         number = 0
         while seen.watch.audits < 5:

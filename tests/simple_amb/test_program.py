@@ -278,8 +278,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def refused(amb: Ambassador) -> bool:
+    """Whether nobody listens any more. A client in the very moment of that is reset."""
     try:
         reset(connect(amb.address))
+    except ConnectionResetError:
+        return False
     except ConnectionRefusedError:
         return True
     return False
