@@ -187,10 +187,8 @@ def test_a_thousand_instances_are_shown_in_a_second_and_stay_live(
 
 
 def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process has used, its own and the kernel's for it."""
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+    """Seconds of processor time that all threads of a process have used (clock_getcpuclockid(3), as Linux makes it)."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def test_an_open_page_costs_little_and_a_closed_one_nothing(
@@ -211,5 +209,5 @@ def test_an_open_page_costs_little_and_a_closed_one_nothing(
             time.sleep(3)
             shares[what] = 100 * (processor_time(proxy.pid) - before) / (time.monotonic() - began)
             measured.append(f"100 instances, page {what}: {shares[what]:.2f} % of a core")
-        assert shares["open"] < 10, measured
-        assert shares["closed"] < 3, measured
+        assert shares["open"] < 3, measured
+        assert shares["closed"] < 1, measured
