@@ -1,7 +1,7 @@
 # The verbs of this repository; each is a short script or one command. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system docs docs-serve setup clean
+.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system faults docs docs-serve setup clean
 # Targets share the engine and the environment: their steps run one after another.
 .NOTPARALLEL:
 
@@ -51,6 +51,9 @@ unit: setup ## the tests that need no engine and no second machine, in seconds
 
 system: setup images ## the tests against Docker, namespaces and two real hosts
 	@$(bin)/pytest -m "docker or system or netns or hosts"
+
+faults: setup images ## inject every fault of docs/faults.md, the long ones too, and print what came of it (build/faults.json)
+	@$(bin)/pytest --faults
 
 docs: setup ## write what is generated in docs/ and build the manual into build/site
 	@$(bin)/python scripts/options

@@ -4,7 +4,7 @@ import logging
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.etcd_fixtures", "tests.support.docker_engine"]
+pytest_plugins = ["tests.support.etcd_fixtures", "tests.support.docker_engine", "tests.support.fault_matrix"]
 
 # How long an example takes on a busy machine says nothing about it.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
