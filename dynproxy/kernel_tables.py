@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ambcore.backoff import backoff
 from ambcore.model import Address
@@ -26,6 +26,7 @@ from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
 from dynproxy.filter_state import generation, marks, take_counts
 from dynproxy.forwarding import open_door
+from dynproxy.kept_table import KeptTable, Wants
 from dynproxy.netlink import NetlinkError
 from dynproxy.ruleset import (
     MAX_ENDPOINT,
@@ -34,11 +35,8 @@ from dynproxy.ruleset import (
     Port,
     Ruleset,
     addresses_of,
-    change,
     mark,
     removal,
-    replacement,
-    rewriting,
     with_ports,
 )
 
@@ -48,30 +46,6 @@ PERIOD = 0.05  # seconds between two transactions, at least
 SOON = 0.5  # seconds after which nobody waits for a transaction any more; it goes on
 RETRY = (0.5, 15.0)  # seconds until the next try after a transaction that failed: first and longest
 
-Wants = Mapping[Port, Want]
-
-
-@dataclass
-class _Table:
-    """One family's. `held` is the kernel's as far as we know, and all of it if `sure`."""
-
-    held: Ruleset
-    numbers: Numbers
-    wants: dict[Port, Want] = field(default_factory=dict)
-    sure: bool = False
-    ours: bool = False  # this process wrote its rules
-    refusing: frozenset[tuple[Port, Address]] = frozenset()
-
-    def take(self) -> dict[Port, Want]:
-        """What is wanted and not written yet; who takes it writes it or puts it back."""
-        wants, self.wants = self.wants, {}
-        return wants
-
-    def saw_refusing(self, dead: frozenset[int]) -> None:
-        """Note the endpoints that refused lately."""
-        ports = {number: port for port, front in self.held.fronts.items() for number in front.ring} if dead else {}
-        self.refusing = frozenset((ports[number], self.held.endpoints[number]) for number in dead & ports.keys())
-
 
 class KernelTables:
     """Use: `adopt` once, `run` beside everything else, `want` as often as it changes, `look` now and then.
@@ -79,10 +53,13 @@ class KernelTables:
     `tables` are those to keep, one a family, all of one name and one listening address, each without its ports.
     `failures` counts transactions that failed, `repairs` what others broke. `error` says why the last one failed and
     is None after one that worked. `packets` and `bytes` are sums by counter, since this process began. `on_release` is
-    called with the addresses that get no new connections any more, once that is so.
+    called with the addresses that get no new connections any more, once that is so. One that is not `in_charge` writes
+    nothing: another process does.
     """
 
-    def __init__(self, nft: Nft, tables: Iterable[Ruleset], ports: Iterable[Port]) -> None:
+    def __init__(self, nft: Nft, tables: Iterable[Ruleset], ports: Iterable[Port], *, in_charge: bool = True) -> None:
+        self.in_charge = in_charge
+        self.adopted = False
         self._nft = nft
         self._ports = tuple(sorted(ports))
         self._tables = {rules.family: self._unknown(rules) for rules in tables}
@@ -101,14 +78,14 @@ class KernelTables:
         self.packets: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
-    def _unknown(self, rules: Ruleset) -> _Table:
+    def _unknown(self, rules: Ruleset) -> KeptTable:
         held = replace(rules, fronts=dict.fromkeys(self._ports, NOBODY))
-        return _Table(held, Numbers(held))
+        return KeptTable(held, Numbers(held))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The tables as nft names them."""
-        return tuple(f"{family} {table.held.table}" for family, table in self._tables.items())
+        return tuple(table.where for table in self._tables.values())
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -120,6 +97,7 @@ class KernelTables:
 
         What they serve goes on being served until more is known.
         """
+        self.adopted = True
         for family, table in self._tables.items():
             rules = table.held
             try:
@@ -183,7 +161,7 @@ class KernelTables:
 
     async def settled(self, ticket: int) -> None:
         """Until what was wanted then has been tried, with or without success, or is known to take long."""
-        await self._until(lambda: self._tried >= ticket or self.error is not None or self._late)
+        await self._until(lambda: self._tried >= ticket or self.error is not None or self._late or not self.in_charge)
 
     async def written(self, ticket: int) -> None:
         """Until what was wanted then is so, however long that takes."""
@@ -214,8 +192,19 @@ class KernelTables:
         """The addresses that refused lately, as of the last look."""
         return frozenset(address for at, address in self._tables[family].refusing if at == port)
 
+    async def give_charge(self) -> None:
+        """Write nothing any more: another process is about to. Returns when what is under way is written."""
+        self.in_charge = False
+        async with self._access, self._progress:
+            self._progress.notify_all()
+
+    def take_charge(self) -> None:
+        """Be the one that writes, from now on."""
+        self.in_charge = True
+        self._changed.set()
+
     async def run(self) -> None:
-        """Endless: write what is wanted."""
+        """Endless: write what is wanted, while in charge."""
         delays: Iterator[float] | None = None
         while True:
             await self._changed.wait()
@@ -234,6 +223,8 @@ class KernelTables:
     async def _try(self) -> None:
         """One transaction, with all that is wanted by the time it can begin."""
         async with self._access:
+            if not self.in_charge:
+                return
             ticket = self._wanted
             await self._write()
         async with self._progress:
@@ -268,7 +259,7 @@ class KernelTables:
         plans = [planned(table.held, wants, table.numbers) for table, wants in zip(tables, taken, strict=True)]
         for table in tables:
             self._save_counts(table)
-        text = self._rivals + "".join(map(_transaction, tables, plans))
+        text = self._rivals + "".join(map(KeptTable.transaction, tables, plans))
         before = generation()
         try:
             if text:
@@ -288,9 +279,10 @@ class KernelTables:
             log.info("the kernel's rules are as they shall be again")
         self.error = None
         for table, plan, wants in zip(tables, plans, taken, strict=True):
+            table.shape = None if text else table.shape
             self._written(table, plan, wants)
 
-    def _written(self, table: _Table, plan: Ruleset, wants: Wants) -> None:
+    def _written(self, table: KeptTable, plan: Ruleset, wants: Wants) -> None:
         """Take what was planned for what is held, and tell who gets nobody any more."""
         held, table.held, table.sure, table.ours = table.held, plan, True, True
         for port in wants:
@@ -308,12 +300,16 @@ class KernelTables:
     async def look(self) -> None:
         """Take up what the kernel has counted and who refused; repair the tables if somebody changed them."""
         async with self._access:
+            if not self.in_charge:
+                return
             tables = [table for table in self._tables.values() if table.sure and table.ours and not self._removed]
             try:
                 for table in tables:
                     self._take_up(table)
                 if self._generation is None or generation() != self._generation:
                     await self._verify(tables)
+                else:
+                    await self._remember(tables)
             except (NftError, NetlinkError, adopted.UnreadableError) as error:
                 if not _tells_of_a_change(error):
                     self._seeing.say(
@@ -326,7 +322,7 @@ class KernelTables:
             else:
                 self._seeing.say("", logging.INFO, "the kernel's rules can be read again")
 
-    def _take_up(self, table: _Table) -> None:
+    def _take_up(self, table: KeptTable) -> None:
         """What a table has counted, and who refused."""
         where = table.held.family, table.held.table
         table.saw_refusing(frozenset(value & ~SIGNATURE_MASK for value in marks(*where, "dead")))
@@ -334,20 +330,29 @@ class KernelTables:
             self.packets[counted.name] += counted.packets
             self.bytes[counted.name] += counted.bytes
 
-    def _save_counts(self, table: _Table) -> None:
+    def _save_counts(self, table: KeptTable) -> None:
         """What a table has counted goes with it when it is made anew."""
         if table.ours and not table.sure:
             with contextlib.suppress(NetlinkError):  # somebody else was faster
                 self._take_up(table)
 
-    async def _verify(self, tables: Iterable[_Table]) -> None:
+    async def _remember(self, tables: Iterable[KeptTable]) -> None:
+        """Read back what the rules look like that we wrote, as long as nobody else changed anything."""
+        for table in tables:
+            if table.shape is None:
+                found = adopted.shape(await self._nft.read(f"list table {table.where}", terse=True))
+                table.shape = found if generation() == self._generation else None
+
+    async def _verify(self, tables: Iterable[KeptTable]) -> None:
         """Raise what is wrong with the tables, NftError or UnreadableError."""
         now = generation()
         for table in tables:
-            rules = table.held
-            items = await self._nft.read(f"list table {rules.family} {rules.table}")
-            if not adopted.same(items, rules):
-                raise adopted.UnreadableError(f"table {rules.family} {rules.table} is not as it was written")
+            items = await self._nft.read(f"list table {table.where}")
+            if not adopted.same(items, table.held) or table.shape not in {None, adopted.shape(items)}:
+                raise adopted.UnreadableError(f"table {table.where} is not as it was written")
+            if table.shape is None:  # nobody knows: have its rules written anew
+                table.ours = False
+                self._changed.set()
         await self._keep_door_open()
         self._generation = now
 
@@ -380,10 +385,3 @@ def _tells_of_a_change(error: Exception) -> bool:
     if isinstance(error, NftError):
         return error.kind is Trouble.REFUSED
     return not isinstance(error, NetlinkError) or error.errno == errno.ENOENT
-
-
-def _transaction(table: _Table, plan: Ruleset) -> str:
-    """The text from what a table holds to what it shall hold."""
-    if not table.sure:
-        return replacement(plan)
-    return change(table.held, plan) + ("" if table.ours else rewriting(plan))

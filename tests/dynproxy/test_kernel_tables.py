@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from ambnet.daemon import background
 from ambnet.nft import Nft, Trouble
 from dynproxy import adopted
 from dynproxy.endpoints import Want
-from dynproxy.kernel_tables import KernelTables, Wants
+from dynproxy.kept_table import Wants
+from dynproxy.kernel_tables import KernelTables
 from dynproxy.ruleset import Port, Ruleset, table_name
 from tests.support.faulty_nft import FaultyNft
 from tests.support.listing import dead as dead_in
@@ -306,6 +308,41 @@ async def test_C9_somebody_elses_change_is_found_and_undone(nft: FaultyNft) -> N
             assert await served() == {A, B}
 
 
+IN_PLACE = f"replace rule ip {NAME} postrouting handle {{handle}} ct mark & 0xfff00000 == 0xa3b00000 accept\n"
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["read back", "just written"])
+async def test_C9_a_rule_replaced_in_place_is_found_and_undone(nft: FaultyNft, seen: bool) -> None:
+    """No count tells it and no element: what the rules looked like when they were written does."""
+    async with running(nft) as tables:
+        await tables.settled(tables.want(http(A, B)))
+        if seen:
+            await tables.look()
+        before = await postrouting()
+        await Nft().apply(IN_PLACE.format(handle=before["handle"]))
+        assert (await postrouting())["expr"] != before["expr"]
+        await tables.look()
+        assert tables.repairs == seen, "what nobody has read back is written anew as a precaution"
+
+        async def restored() -> bool:
+            return bool((await postrouting())["expr"] == before["expr"])
+
+        await eventually_async(restored)
+        await eventually_async(repaired(tables))
+        assert await served() == {A, B}
+        await tables.look()
+        await Nft().apply("add table ip somebody_elses\n")
+        await tables.look()
+        assert tables.repairs == seen, "its own repair is nobody else's change"
+
+
+async def postrouting() -> dict[str, Any]:
+    """The one rule of that chain."""
+    (rule,) = [item["rule"] for item in await Nft().read(f"list chain ip {NAME} postrouting") if "rule" in item]
+    found: dict[str, Any] = rule
+    return found
+
+
 def repaired(tables: KernelTables) -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return tables.error is None
@@ -329,6 +366,7 @@ async def test_rules_that_cannot_be_read_are_not_taken_for_changed(
 ) -> None:
     async with running(nft) as tables:
         await tables.settled(tables.want(http(A)))
+        await tables.look()
         await Nft().apply("add table ip somebody_elses\n")  # which is a reason to read ours
         nft.fail(kind)
         for _ in range(3):
