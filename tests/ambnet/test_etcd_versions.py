@@ -21,8 +21,8 @@ from ambnet.lease import LeaseKeeper
 from ambnet.registry import Registry
 from ambnet.watch import PrefixWatch
 from tests.support.etcd_cluster import EtcdCluster, Tls
+from tests.support.fault_proxy import FaultProxy
 from tests.support.following import Following
-from tests.support.gate import Gate
 from tests.support.tls import Authority
 from tests.support.waiting import eventually_async
 
@@ -77,13 +77,13 @@ async def test_a_compacted_watch_lists_anew(binaries: Path | None, tmp_path: Pat
     with EtcdCluster(tmp_path, size=1, binaries=binaries) as cluster:
         async with (
             Etcd(EtcdConfig(cluster.endpoints)) as writer,
-            Gate(cluster.endpoints[0]) as gate,
+            FaultProxy(cluster.endpoints[0]) as gate,
             Etcd(EtcdConfig((gate.url,))) as etcd,
             Following(PrefixWatch(etcd, "/s/")) as seen,
         ):
             await writer.put(b"/s/a", b"1")
             await seen.until({b"/s/a": b"1"})
-            await gate.cut()
+            gate.cut()
             for number in range(10):
                 last = await writer.put(b"/s/b", b"%d" % number)
             await asyncio.to_thread(cluster.etcdctl, "compaction", str(last))

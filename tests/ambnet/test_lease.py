@@ -17,7 +17,7 @@ from ambnet.etcd.protocol import grpc
 from ambnet.lease import LeaseKeeper
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fake_etcd import FakeEtcd
-from tests.support.gate import Gate
+from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.etcd
@@ -124,7 +124,7 @@ async def test_A3_outage_shorter_than_the_ttl(tmp_path: Path) -> None:
 async def test_A7_blackhole_moves_the_lease_within_its_ttl(shared_etcd: EtcdCluster) -> None:
     """An answer that does not come within a third of the TTL is asked for elsewhere: no lease is lost."""
     other = shared_etcd.members[1].url
-    async with Gate(shared_etcd.members[0].url) as gate, Etcd(EtcdConfig((gate.url, other))) as etcd:
+    async with FaultProxy(shared_etcd.members[0].url) as gate, Etcd(EtcdConfig((gate.url, other))) as etcd:
         etcd._current = etcd._urls.index(gate.url)
         async with LeaseKeeper(etcd, 6) as keeper:
             lease = await keeper.held(5)
@@ -179,12 +179,12 @@ async def test_A23_lease_kept_through_trouble(trouble: float | tuple[grpc.Status
 
 async def test_silence_for_a_whole_ttl_makes_a_lease_suspect_not_lost(shared_etcd: EtcdCluster) -> None:
     async with (
-        Gate(shared_etcd.members[0].url) as gate,
+        FaultProxy(shared_etcd.members[0].url) as gate,
         Etcd(EtcdConfig((gate.url,))) as etcd,
         LeaseKeeper(etcd, 2) as keeper,
     ):
         lease = await keeper.held(5)
-        await gate.cut()
+        gate.cut()
 
         async def suspect() -> bool:
             return keeper.state is Lease.SUSPECT

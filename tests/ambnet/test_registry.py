@@ -22,8 +22,8 @@ from ambnet.registry import Registry
 from ambnet.watch import PrefixWatch
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fake_etcd import LEASE_NOT_FOUND, FakeEtcd
+from tests.support.fault_proxy import FaultProxy
 from tests.support.following import Following
-from tests.support.gate import Gate
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.etcd
@@ -197,12 +197,12 @@ async def test_B5_zombie_wakes(shared_etcd: EtcdCluster, prefix: str, owner: str
     """One that was away for longer than its lease neither overwrites nor deletes the newer registration."""
     key = f"{prefix}redis-A/redis-1".encode()
     async with (
-        Gate(shared_etcd.members[0].url) as gate,
+        FaultProxy(shared_etcd.members[0].url) as gate,
         host(prefix, gate.url, epoch="zombie", ttl=2, audit=0.2) as zombie,
         host(prefix, *shared_etcd.endpoints, owner=owner, epoch="newer", ttl=10) as newer,
     ):
         await zombie.registry.hold(REDIS)
-        await gate.cut()
+        gate.cut()
 
         async def expired() -> bool:
             return await newer.etcd.get(key) is None
@@ -374,10 +374,10 @@ async def test_B4_the_older_of_two_registrars_has_its_record_back_soon_after_the
 
 async def test_what_was_wished_last_during_an_outage_is_written_after_it(shared_etcd: EtcdCluster, prefix: str) -> None:
     """Also the change of a record that stands; and a release that failed fails again while it is not done."""
-    async with Gate(shared_etcd.members[0].url) as gate, host(prefix, gate.url) as a:
+    async with FaultProxy(shared_etcd.members[0].url) as gate, host(prefix, gate.url) as a:
         await a.registry.hold(REDIS)
         await a.registry.hold(replace(REDIS, id="redis-2"))
-        await gate.cut()
+        gate.cut()
         with pytest.raises(RegistryError):
             await a.registry.hold(replace(REDIS, weight=2))
         for _ in range(2):

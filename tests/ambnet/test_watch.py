@@ -18,8 +18,8 @@ from ambnet.etcd.protocol import rpc
 from ambnet.watch import PrefixWatch
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fake_etcd import FakeEtcd
+from tests.support.fault_proxy import FaultProxy
 from tests.support.following import Following
-from tests.support.gate import Gate
 from tests.support.waiting import eventually_async
 from tests.support.watch_histories import Tape, World, stream
 
@@ -178,7 +178,7 @@ async def test_a_mute_watch_is_given_up(mute: str | None) -> None:
 async def test_A7_pain_15_blackhole(shared_etcd: EtcdCluster, prefix: str) -> None:
     """A connection that swallows everything is left for another; with a probe of 1 s and patience of 0.5 s."""
     other = shared_etcd.members[1].url
-    async with Gate(shared_etcd.members[0].url) as gate, Etcd(EtcdConfig((gate.url, other))) as etcd:
+    async with FaultProxy(shared_etcd.members[0].url) as gate, Etcd(EtcdConfig((gate.url, other))) as etcd:
         etcd._current = etcd._urls.index(gate.url)
         async with Following(PrefixWatch(etcd, prefix, probe=1.0, patience=0.5)) as seen:
 
@@ -199,11 +199,11 @@ async def test_A7_pain_15_blackhole(shared_etcd: EtcdCluster, prefix: str) -> No
 async def test_A8_pain_15_compaction_behind(shared_etcd: EtcdCluster, prefix: str) -> None:
     """Cut off, a thousand writes later, compacted: a new list, and the difference is all that a reader sees."""
     member = shared_etcd.members[0].url
-    async with Etcd(EtcdConfig((member,))) as writer, Gate(member) as gate, Etcd(EtcdConfig((gate.url,))) as etcd:
+    async with Etcd(EtcdConfig((member,))) as writer, FaultProxy(member) as gate, Etcd(EtcdConfig((gate.url,))) as etcd:
         await writer.put(key(prefix, "stays"), b"as it is")
         async with Following(PrefixWatch(etcd, prefix)) as seen:
             await seen.until({key(prefix, "stays"): b"as it is"})
-            await gate.cut()
+            gate.cut()
             for number in range(1000):
                 last = await writer.put(key(prefix, "changes"), b"%d" % number)
             await asyncio.to_thread(shared_etcd.etcdctl, "compaction", str(last))
@@ -219,11 +219,11 @@ async def test_A9_delete_at_compaction(shared_etcd: EtcdCluster, prefix: str) ->
     keep the key until the next audit: after a break there is one at once.
     """
     member = shared_etcd.members[0].url
-    async with Etcd(EtcdConfig((member,))) as writer, Gate(member) as gate, Etcd(EtcdConfig((gate.url,))) as etcd:
+    async with Etcd(EtcdConfig((member,))) as writer, FaultProxy(member) as gate, Etcd(EtcdConfig((gate.url,))) as etcd:
         await writer.put(key(prefix, "goes"), b"1")
         async with Following(PrefixWatch(etcd, prefix)) as seen:
             await seen.until({key(prefix, "goes"): b"1"})
-            await gate.cut()
+            gate.cut()
             await writer.delete(key(prefix, "goes"))
             deleted = (await writer.snapshot(prefix.encode())).revision
             await asyncio.to_thread(shared_etcd.etcdctl, "compaction", str(deleted), "--physical")
@@ -237,7 +237,7 @@ async def test_loss_and_return_are_said_once(
     """By the client, for all who use it."""
     caplog.set_level(logging.INFO)
     async with (
-        Gate(shared_etcd.members[0].url) as gate,
+        FaultProxy(shared_etcd.members[0].url) as gate,
         Etcd(EtcdConfig((gate.url,))) as etcd,
         Following(PrefixWatch(etcd, prefix)) as seen,
         Following(PrefixWatch(etcd, "/other" + prefix)) as other,
@@ -248,7 +248,7 @@ async def test_loss_and_return_are_said_once(
 
         await eventually_async(watching)
         caplog.clear()
-        await gate.cut()
+        gate.cut()
 
         async def tried_often() -> bool:
             return min(seen.watch.restarts, other.watch.restarts) >= 4

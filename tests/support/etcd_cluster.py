@@ -38,6 +38,14 @@ class Tls:
     mutual: bool = False
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a member lives: its address, and a command that becomes its process there, as `nsenter` does."""
+
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
 @dataclass
 class Member:
     """One etcd process. Its data folder outlives the process, so that `start` continues where it was."""
@@ -47,6 +55,7 @@ class Member:
     url: str
     folder: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    suspended: bool = False
 
     def start(self) -> None:
         """Start the process; does not wait until it serves."""
@@ -60,15 +69,17 @@ class Member:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            self.process = None
+            self.process, self.suspended = None, False
 
     def suspend(self) -> None:
         """SIGSTOP: its connections stay open and mute."""
         self._signal(signal.SIGSTOP)
+        self.suspended = True
 
     def resume(self) -> None:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
+        self.suspended = False
 
     def log_tail(self) -> str:
         """The end of its log, for a failure's message."""
@@ -83,7 +94,8 @@ class EtcdCluster:
     """`size` members with fresh data under `folder`; a context manager.
 
     `heartbeat` and `election` are milliseconds. The defaults elect fast; etcd's own are 100 and 1000, which tests of
-    lease times should use. `options` go to every member as they are. `binaries` is a folder with another etcd.
+    lease times should use. `options` go to every member as they are. `binaries` is a folder with another etcd. `places`
+    are where the members live, instead of `size` of them on loopback.
     """
 
     def __init__(
@@ -96,18 +108,21 @@ class EtcdCluster:
         election: int = 500,
         options: Sequence[str] = (),
         binaries: Path | None = None,
+        places: Sequence[Place] = (),
     ) -> None:
         self.tls = tls
+        places = places or [Place()] * size
         self._etcdctl = str(binaries / "etcdctl") if binaries else os.environ.get("AMB_TEST_ETCDCTL") or "etcdctl"
         self.environment: dict[str, str] = {}  # for etcdctl, for example ETCDCTL_USER
         scheme = "https" if tls else "http"
-        urls = [(f"{scheme}://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}") for _ in range(size)]
+        urls = [(f"{scheme}://{at.address}:{free_port()}", f"http://{at.address}:{free_port()}") for at in places]
         peers = ",".join(f"m{index}={peer}" for index, (_, peer) in enumerate(urls))
         self.members: list[Member] = []
         for index, (client, peer) in enumerate(urls):
             home = folder / f"m{index}"
             home.mkdir(parents=True)
             command = [
+                *places[index].prefix,
                 str(binaries / "etcd") if binaries else os.environ.get("AMB_TEST_ETCD") or "etcd",
                 *("--name", f"m{index}", "--data-dir", str(home / "data"), "--logger", "zap"),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
@@ -172,7 +187,7 @@ class EtcdCluster:
     def leader(self) -> Member:
         """The member that leads now."""
         for member in self.members:
-            if member.process is None:
+            if member.process is None or member.suspended:
                 continue
             answer = self._run(["endpoint", "status", "-w", "json"], endpoints=[member.url], timeout=5)
             status = json.loads(answer.stdout)[0]["Status"] if answer.returncode == 0 else {}
@@ -182,7 +197,7 @@ class EtcdCluster:
 
     def etcdctl(self, *arguments: str, stdin: str | None = None) -> str:
         """What etcdctl prints; raises AssertionError with its complaint when it fails."""
-        urls = [member.url for member in self.members if member.process is not None]
+        urls = [member.url for member in self.members if member.process is not None and not member.suspended]
         done = self._run(list(arguments), endpoints=urls, stdin=stdin, timeout=30)
         assert done.returncode == 0, f"etcdctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout

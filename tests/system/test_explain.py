@@ -19,7 +19,7 @@ from tests.registrar.host_scene import host_registrar
 from tests.registrar.scene import SERVICE, registrar
 from tests.support.docker_engine import Docker, unique
 from tests.support.etcd_cluster import EtcdCluster
-from tests.support.gate import Gate
+from tests.support.fault_proxy import FaultProxy
 from tests.support.named_server import NamedServer
 from tests.support.ports import free_port
 from tests.support.programs import ROOT, Program, fetch, status
@@ -295,7 +295,7 @@ async def test_fault_stale_proxy_view(scene: Scene) -> None:
     """A proxy that hears nothing from etcd any more, without knowing it, while a record changes."""
     admin = f"127.0.0.1:{free_port()}"
     with NamedServer("a") as a, NamedServer("b") as b:
-        async with Gate(scene.etcd.endpoints[0]) as gate:
+        async with FaultProxy(scene.etcd.endpoints[0]) as gate:
             with proxy(gate.url, admin, "moves"):
                 await asyncio.to_thread(scene.put, "moves", "one", "127.0.0.1", a.port)
 

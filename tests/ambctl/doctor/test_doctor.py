@@ -23,7 +23,7 @@ from ambctl.doctor.scene import Scene
 from ambctl.verbs import read
 from tests.support.docker_engine import need_docker
 from tests.support.etcd_cluster import EtcdCluster, Tls
-from tests.support.gate import Gate
+from tests.support.fault_proxy import FaultProxy
 from tests.support.named_server import NamedServer
 from tests.support.ports import free_port
 from tests.support.programs import ROOT, Program, _clean_environment, fetch, status
@@ -178,11 +178,11 @@ async def test_a_proxy_whose_view_is_stale(corner: Corner, server: NamedServer) 
     suspects it names it.
     """
     corner.put("one", server.port)
-    async with Gate(corner.etcd.endpoints[0]) as gate, AsyncExitStack() as stack:
+    async with FaultProxy(corner.etcd.endpoints[0]) as gate, AsyncExitStack() as stack:
         proxy = Proxy(corner, "--etcd", gate.url).__enter__()
         stack.push_async_callback(asyncio.to_thread, proxy.__exit__, None, None, None)
         await asyncio.to_thread(proxy.knows, "one")
-        await gate.cut()
+        gate.cut()
         await asyncio.to_thread(corner.put, "two", server.port)
 
         def lost() -> bool:
