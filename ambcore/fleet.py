@@ -20,6 +20,7 @@ from typing import Any
 from ambcore.errors import RecordError
 from ambcore.model import MAX_INSTANCE, MAX_SERVICE, check_name, join_host_port, parse_ip, split_host_port
 from ambcore.schema import MAX_KEY, MAX_VALUE
+from ambcore.unreachable import MOMENT, Unreachable, read
 
 DEFAULT_FLEET = "/ambassadors/"
 
@@ -34,7 +35,6 @@ MAX_TEXT = 500  # characters of a reason
 NAMES_BYTES = 4096  # of services' names in one announcement: half of MAX_VALUE
 
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -50,6 +50,7 @@ class Announcement:
     """A running program. `id` is this process's alone, `host` its machine's name, `admin` the URL of its admin server
     without a path, None without one; `services` are those that it serves or registers, `more` how many besides were
     left out. `since` is when it started, in RFC 3339 with a Z. `owner` is whose records a registrar keeps.
+    `unreachable` are instances that a proxy's checks do not reach, `others_unreachable` how many besides.
     Raises ValueError.
     """
 
@@ -62,6 +63,8 @@ class Announcement:
     since: str
     more: int = 0
     owner: str | None = None
+    unreachable: tuple[Unreachable, ...] = ()
+    others_unreachable: int = 0
 
     def __post_init__(self) -> None:
         check_name("program", self.id, MAX_ID)
@@ -73,10 +76,11 @@ class Announcement:
             check_name("owner", self.owner, MAX_INSTANCE)
         if self.admin is not None:
             object.__setattr__(self, "admin", admin_url(*_split_url(self.admin)))
-        if not _MOMENT.fullmatch(self.since):
+        if not MOMENT.fullmatch(self.since):
             raise ValueError(f"a moment looks like 2026-01-31T12:00:00Z, not {self.since[:40]!r}")
-        if type(self.more) is not int or self.more < 0:
-            raise ValueError(f"the number of other services is 0 or more, not {self.more!r}")
+        for what, number in (("services", self.more), ("unreachable instances", self.others_unreachable)):
+            if type(number) is not int or number < 0:
+                raise ValueError(f"the number of other {what} is 0 or more, not {number!r}")
 
     def admin_from(self, host: str) -> str | None:
         """Its admin server's URL for a tool on the machine `host`: None for a loopback address of another machine."""
@@ -205,6 +209,10 @@ def encode_program(program: Announcement) -> bytes:
         value["more"] = program.more
     if program.owner is not None:
         value["owner"] = program.owner
+    if program.unreachable:
+        value["unreachable"] = [one.document() for one in program.unreachable]
+    if program.others_unreachable:
+        value["others_unreachable"] = program.others_unreachable
     return json.dumps(value).encode()
 
 
@@ -230,6 +238,8 @@ def decode_program(key: bytes, value: bytes, fleet: str = DEFAULT_FLEET) -> Anno
             since=_text(fields, "since"),
             more=fields.get("more", 0),
             owner=_text_or_none(fields, "owner"),
+            unreachable=read(fields.get("unreachable")),
+            others_unreachable=fields.get("others_unreachable", 0),
         )
     except ValueError as error:
         raise RecordError("malformed", str(error)) from error

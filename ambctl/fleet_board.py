@@ -177,7 +177,18 @@ class FleetBoard:
                 document, error = answer, ""
             else:
                 document, error = None, self._unasked(each, answer)
-            said.append(Said(each.id, document, error, each.kind.value, each.host, each.admin or "", each.version))
+            said.append(
+                Said(
+                    each.id,
+                    document,
+                    error,
+                    each.kind.value,
+                    each.host,
+                    each.admin or "",
+                    each.version,
+                    each.unreachable,
+                )
+            )
         return tuple(said)
 
     def _unasked(self, program: Announcement, answer: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ambcore.drains import Drains
@@ -13,6 +14,7 @@ from ambcore.model import Instance, Protocol
 from ambcore.schema import split_key
 from ambcore.table import Rejection, Table
 from ambcore.text import visible
+from ambctl.reach import Key, Sighting
 from ambctl.view import Entry, News
 
 
@@ -51,6 +53,8 @@ LISTING = (
 Document = dict[str, Any]
 
 NO_DRAINS = Drains()
+NOBODY: Mapping[Key, tuple[Sighting, ...]] = {}
+MOST_HOSTS = 10  # from which an instance cannot be reached, a line each
 
 
 def key_text(key: bytes) -> str:
@@ -118,8 +122,15 @@ def _address(instance: Instance) -> str:
     return f"{instance.address}{'/udp' if instance.protocol is Protocol.UDP else ''}"
 
 
-def fields(entry: Entry, left: Mapping[int, int | None], drains: Drains = NO_DRAINS) -> Iterator[tuple[str, Cell]]:
-    """Each field of a record with its name; `left` are the seconds that leases have left, None for one that ended."""
+def fields(
+    entry: Entry,
+    left: Mapping[int, int | None],
+    drains: Drains = NO_DRAINS,
+    seen: Mapping[Key, tuple[Sighting, ...]] = NOBODY,
+) -> Iterator[tuple[str, Cell]]:
+    """Each field of a record with its name; `left` are the seconds that leases have left, None for one that ended,
+    `seen` says who cannot reach an instance.
+    """
     if isinstance(entry.found, RecordError):
         yield "refused", Shade(visible(str(entry.found)), Level.RED)
         yield "lease", _lease(entry.item.lease, left)
@@ -130,6 +141,7 @@ def fields(entry: Entry, left: Mapping[int, int | None], drains: Drains = NO_DRA
     yield "state", _state(one)
     if note:
         yield "note", note
+    yield from _unreachable(seen.get((one.service, one.id), ()))
     yield "weight", str(one.weight)
     yield "lease", _lease(entry.item.lease, left)
     yield "revision", str(entry.item.revision)
@@ -140,6 +152,14 @@ def fields(entry: Entry, left: Mapping[int, int | None], drains: Drains = NO_DRA
         yield "tags", visible(", ".join(one.tags))
     for name, value in one.attributes:
         yield "attribute", visible(f"{name} = {value}")
+
+
+def _unreachable(seen: Sequence[Sighting]) -> Iterator[tuple[str, Cell]]:
+    """From which hosts an instance cannot be reached, the longest first."""
+    for one in seen[:MOST_HOSTS]:
+        yield "unreachable", Shade(visible(f"from {one.host} since {one.since}: {one.why}"), Level.AMBER)
+    if len(seen) > MOST_HOSTS:
+        yield "unreachable", Shade(f"from {len(seen) - MOST_HOSTS} others, too", Level.AMBER)
 
 
 def _lease(lease: int, left: Mapping[int, int | None]) -> Cell:
@@ -182,16 +202,21 @@ def listing_document(entries: Sequence[Entry], prefix: str, revision: int, drain
     return {"prefix": prefix, "revision": revision, "services": services, "refused": _refused(entries)}
 
 
-def service_document(
+def service_document(  # noqa: PLR0917 - what is known of them, in the order in which it is asked for
     entries: Sequence[Entry],
     service: str,
     revision: int,
     left: Mapping[int, int | None],
     drains: Drains = NO_DRAINS,
+    seen: Mapping[Key, tuple[Sighting, ...]] = NOBODY,
 ) -> Document:
-    """The records of one service, with the seconds that their leases have left."""
+    """The records of one service, with the seconds that their leases have left, and who cannot reach them."""
     found = [
-        _record(entry, entry.found, drains) | {"lease_left": left.get(entry.item.lease)}
+        _record(entry, entry.found, drains)
+        | {
+            "lease_left": left.get(entry.item.lease),
+            "unreachable_from": [asdict(one) for one in seen.get((entry.found.service, entry.found.id), ())],
+        }
         for entry in entries
         if isinstance(entry.found, Instance)
     ]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ambcore.schema import service_prefix
 from ambctl import draw, render
-from ambctl.asked import drained, time_left
+from ambctl.asked import announced, drained, time_left
 from ambctl.common import DONE, NOT_SO, Common, complain, patience, print_json, print_lines
 from ambctl.names import parse_service, services
+from ambctl.reach import sightings
 from ambctl.view import entries
 from ambnet.etcd import Etcd
 from ambnet.options import meant, positional
@@ -34,10 +35,13 @@ async def show(settings: Show) -> int:
             return NOT_SO
         left = await time_left(etcd, (item.lease for item in listed.items))
         drains = await drained(etcd, settings.fleet_prefix)
+        seen = sightings(await announced(etcd, settings.fleet_prefix))
     if settings.json:
-        print_json(render.service_document(found, settings.service, listed.revision, left, drains))
+        print_json(render.service_document(found, settings.service, listed.revision, left, drains, seen))
         return DONE
     where = settings.paper
-    blocks = (draw.fields(render.key_text(each.item.key), render.fields(each, left, drains), where) for each in found)
+    blocks = (
+        draw.fields(render.key_text(each.item.key), render.fields(each, left, drains, seen), where) for each in found
+    )
     print_lines(line for number, block in enumerate(blocks) for line in ([""] if number else []) + block)
     return DONE

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from ambcore.errors import LeaseLostError, RegistryDeniedError, RegistryError
 from ambcore.fleet import Announcement, Kind, admin_url, encode_program, named, program_key
 from ambcore.model import MAX_INSTANCE, check_name, parse_ip, split_host_port
+from ambcore.unreachable import Unreachable, fitting
 from ambcore.version import VERSION
 from ambnet.daemon import background
 from ambnet.etcd import Etcd
@@ -33,6 +34,7 @@ TTL = 10  # seconds that an announcement outlives a program which was killed: as
 LOOK = 2.0  # seconds between looks whether it is still true: what comes and goes faster need not be told
 LEASE_WAIT = 60.0  # seconds of one wait for a lease; there is always a next one
 AGAIN = 60.0  # seconds before somebody is asked again who denied it
+PAUSE = 5.0  # seconds that what cannot be reached stays as it was told: an instance may come and go all the time
 GOODBYE = 1.0  # seconds for taking it back
 NOT_ANNOUNCED: Mapping[str, str | None] = {"announced": None, "announce_error": None}  # in a status document
 
@@ -92,8 +94,9 @@ def _is_wildcard(host: str) -> bool:
 class Announcer:
     """Announces this process as long as `run` does; `keeper` has to be entered.
 
-    `admin` tells its URL for others, `services` what it serves or registers now. `owner` is set by a registrar that
-    knows whose records it keeps. For status: `key`, None while nothing is announced, and `last_error`.
+    `admin` tells its URL for others, `services` what it serves or registers now, `unreachable` what it cannot reach.
+    `owner` is set by a registrar that knows whose records it keeps. For status: `key`, None while nothing is announced,
+    and `last_error`.
     """
 
     def __init__(  # noqa: PLR0917 - what it asks, in the order in which it asks them
@@ -105,8 +108,10 @@ class Announcer:
         admin: Callable[[], Awaitable[str | None]],
         services: Callable[[], Iterable[str]],
         *,
+        unreachable: Callable[[], Iterable[Unreachable]] = tuple,
         look: float = LOOK,
         again: float = AGAIN,
+        pause: float = PAUSE,
     ) -> None:
         self.owner: str | None = None
         self.key: str | None = None
@@ -114,7 +119,8 @@ class Announcer:
         self._etcd, self._keeper = etcd, keeper
         self._fleet = fleet
         self._admin, self._services = admin, services
-        self._look, self._again = look, again
+        self._unreachable = unreachable
+        self._look, self._again, self._pause = look, again, pause
         host = host_name()
         self._program = Announcement(
             kind=kind,
@@ -126,6 +132,7 @@ class Announcer:
             since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         self._written: tuple[bytes, int] | None = None  # value and lease
+        self._settled = 0.0  # when what cannot be reached may be told anew (monotonic)
         self._saying = Saying(log)
 
     async def run(self) -> None:
@@ -153,15 +160,27 @@ class Announcer:
 
     async def _write(self, lease: int) -> None:
         """Have etcd hold what is true now. Raises RegistryError."""
-        services, more = named(self._services())
-        self._program = replace(self._program, services=services, more=more, owner=self.owner)
-        value = encode_program(self._program)
+        program = self._as_it_is()
+        value = encode_program(program)
         if self._written == (value, lease):
             return
         await self._etcd.put(self._key.encode(), value, lease)
+        was, now = self._program, program
+        if (was.unreachable, was.others_unreachable) != (now.unreachable, now.others_unreachable):
+            self._settled = time.monotonic() + self._pause
+        self._program = program
         self._written = value, lease
         self.key, self.last_error = self._key, None
         self._saying.say("announced", logging.INFO, "announced as %s", self._key)
+
+    def _as_it_is(self) -> Announcement:
+        """What is true now, but for what cannot be reached so soon after it was told."""
+        services, more = named(self._services())
+        program = replace(self._program, services=services, more=more, owner=self.owner)
+        if time.monotonic() < self._settled:
+            return program
+        unreachable, others = fitting(self._unreachable())
+        return replace(program, unreachable=unreachable, others_unreachable=others)
 
     def status(self) -> dict[str, str | None]:
         """For the status document."""

@@ -135,6 +135,24 @@ class Registry:
             self._leaving[service, id] = record
             await self._write_or_wake(self._delete(record))
 
+    async def stands(self, instance: Instance) -> bool:
+        """Whether an earlier life of this host's left a record of this instance that says the same address.
+
+        Raises RegistryError.
+        """
+        for name in (instance.id, f"{instance.id}@{self._owner}"):
+            item = await self._etcd.get(record_key(instance.service, name, self._prefix).encode())
+            if item is not None and self._is_an_earlier_lifes(item, instance):
+                return True
+        return False
+
+    def _is_an_earlier_lifes(self, item: KeyValue, instance: Instance) -> bool:
+        try:
+            found = decode_record(item.key, item.value, self._prefix)
+        except RecordError:
+            return False
+        return found.owner == self._owner and found.epoch != self._epoch and found.address == instance.address
+
     async def _write_or_wake(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work

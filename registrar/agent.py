@@ -25,6 +25,8 @@ from ambcore.registration.extract import Host, Reason, Refusal, Wish
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.saying import Saying
+from registrar.answers import Verify
+from registrar.doors import Doors
 from registrar.reconcile import Action, Do, Verdict, View, concerns, hear, next_look, plan, see, wanted
 from registrar.whereabouts import Whereabouts
 
@@ -47,6 +49,9 @@ class Records(Protocol):
     async def release(self, service: str, instance: str) -> None:
         """Delete a record of ours. Raises RegistryError."""
 
+    async def stands(self, instance: Instance) -> bool:
+        """Whether an earlier life of this host's left a record of it at the same address. Raises RegistryError."""
+
     @property
     def superseded(self) -> Collection[tuple[str, str]]:
         """Service and instance of the records that another registrar of this host has taken over."""
@@ -67,6 +72,7 @@ class Agent:
         advertise: IPAddress | None = None,
         route: Callable[[], Awaitable[IPAddress | None]],
         resync: float = 30.0,
+        verify: Verify = Verify.NO,
     ) -> None:
         self.view: View[Verdict] = View()
         self.looked: Mapping[str, Any] | None = None  # what decides of the last inspection
@@ -86,6 +92,7 @@ class Agent:
         self._heard: list[ContainerEvent] = []
         self._stir = asyncio.Event()  # the container may have changed
         self._changed = asyncio.Event()  # the wish may have changed
+        self.doors = Doors(verify, self._changed.set, self._stands)
         self._docker = Saying(log, "up")
         self._sight = Saying(log, "clear")
         self._explained = ""
@@ -93,7 +100,8 @@ class Agent:
     @property
     def wanted(self) -> Instance | Refusal | None:
         """What the registry should hold now; None while the container was never seen."""
-        return wanted(self.view, time.monotonic())
+        want = wanted(self.view, time.monotonic())
+        return (self.doors.held_back(want, self._told) or want) if isinstance(want, Instance) else want
 
     @property
     def host(self) -> Host:
@@ -118,7 +126,7 @@ class Agent:
 
     async def run(self) -> None:
         """Endless; ends by being cancelled."""
-        async with background(self._listen, self._look, self._write):
+        async with background(self._listen, self._look, self._write, self.doors.run):
             await asyncio.Event().wait()
 
     async def _listen(self) -> None:
@@ -192,6 +200,9 @@ class Agent:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            serving = wanted(self.view, time.monotonic())
+            told = {} if self._told is None else {(self._told.service, self._told.id): self._told}
+            self.doors.watch([serving] if isinstance(serving, Instance) else [], told)
             want = self.wanted
             steps = plan(want, self._told)
             if not steps and self._unconfirmed is not None:
@@ -230,6 +241,9 @@ class Agent:
             log.info("registered %s/%s at %s", instance.service, self.record, instance.address)
         else:
             log.info("draining %s/%s: it was told to end", instance.service, self.record)
+
+    async def _stands(self, instance: Instance) -> bool:
+        return self._records is not None and await self._records.stands(instance)
 
     def _explain(self, want: Instance | Refusal | None) -> None:
         """Say once why there is no record; a deregistration says so itself."""

@@ -20,6 +20,7 @@ from ambnet.etcd.options import EtcdOptions
 from ambnet.http import AdminOptions
 from ambnet.log import LogOptions
 from ambnet.options import choice, count, option, positional, read_settings, switch
+from registrar.answers import Verify
 from registrar.compat import Understood, understand
 
 PROG = "registrar"
@@ -85,6 +86,14 @@ class Settings(EtcdOptions, DockerOptions, AdminOptions, AnnounceOptions, LogOpt
         parse=_tags,
         env=["AMB_TAGS"],
         metavar="TAG[,TAG…]",
+    )
+    verify: str = option(
+        "--verify",
+        default=Verify.WARN.value,
+        help="dial what is registered over TCP: warn where nobody answers; wait: register it once somebody does; no",
+        parse=choice(*(each.value for each in Verify)),
+        env=["AMB_VERIFY"],
+        metavar="HOW",
     )
     ttl: int = option(
         "--ttl",

@@ -14,7 +14,7 @@ from ambcore.findings import Finding, Level
 from ambcore.model import Instance
 from ambcore.registration.conventions import Conventions
 from ambcore.registration.explain import explain_container, in_brief
-from ambcore.registration.extract import SHORT_ID, Host, Refusal, name_of
+from ambcore.registration.extract import SHORT_ID, Host, Reason, Refusal, name_of
 from ambcore.registration.labels import mentions
 from ambcore.states import Lease
 
@@ -47,13 +47,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A container that registrar knows: what decides of its inspection, what should be registered of it, and what was
-    refused for reasons outside of it or since.
+    """A container that registrar knows: what decides of its inspection, what should be registered of it, what was
+    refused for reasons outside of it or since, and where nobody answers.
     """
 
     looked: Mapping[str, Any]
     kept: tuple[Kept, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    unanswered: tuple[Finding, ...] = ()
 
 
 def explain_all(
@@ -93,14 +94,16 @@ def _is_meant(known: Known, name: str) -> bool:
 def _decisions(known: Known, asked: str, conventions: Conventions, host: Host, keeping: Keeping) -> Iterator[Finding]:
     own = called(str(known.looked.get("Id", "")), name_of(known.looked), asked)
     yield from explain_container(known.looked, conventions, host, asked="" if own else asked)
-    yield from map(since, known.refusals)
+    yield from (since(each) for each in known.refusals if each.reason is not Reason.UNANSWERED or not known.unanswered)
     yield from (record(kept, keeping) for kept in known.kept)
+    yield from known.unanswered
 
 
 def since(refusal: Refusal) -> Finding:
     """What was refused after the inspection, or for what others are."""
     do = "" if ": " in refusal.text else "look again in a few seconds"
-    return Finding(Level.RED, "container", refusal.text, do)
+    topic = "answer" if refusal.reason is Reason.UNANSWERED else "container"
+    return Finding(Level.RED, topic, refusal.text, do)
 
 
 def record(kept: Kept, keeping: Keeping) -> Finding:

@@ -27,7 +27,9 @@ from ambnet.daemon import background
 from ambnet.dockerd import Engine
 from ambnet.inventory import Inventory
 from registrar.agent import FIRST_RETRY, LAST_RETRY, PORT_LOOKS, PORT_PAUSE, Records
-from registrar.host_plan import HostView, Key, Wanted, next_change, settle, steps
+from registrar.answers import Verify
+from registrar.doors import Doors
+from registrar.host_plan import HostView, Key, Wanted, hold_back, next_change, settle, steps
 from registrar.reconcile import Action, Do, View, hear, seen
 from registrar.whereabouts import Whereabouts
 
@@ -72,6 +74,7 @@ class HostAgent:
         advertise: IPAddress | None = None,
         route: Callable[[], Awaitable[IPAddress | None]],
         resync: float = 30.0,
+        verify: Verify = Verify.NO,
     ) -> None:
         self.views: dict[str, HostView] = {}
         self.looked: dict[str, Mapping[str, Any]] = {}
@@ -89,6 +92,7 @@ class HostAgent:
         self._unconfirmed: dict[Key, Action] = {}
         self._port_looks: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self.doors = Doors(verify, self._changed.set, self._stands)
         self._explained: dict[str, Reason] = {}
 
     @property
@@ -123,7 +127,7 @@ class HostAgent:
 
     async def run(self) -> None:
         """Endless; ends by being cancelled."""
-        async with background(self.inventory.run, self._write, self._bury):
+        async with background(self.inventory.run, self._write, self._bury, self.doors.run):
             await asyncio.Event().wait()
 
     # What the inventory tells
@@ -170,7 +174,9 @@ class HostAgent:
         delays = backoff(FIRST_RETRY, LAST_RETRY, random.random)
         while True:
             await self._until_changed()
-            self.wanted = settle(self.views, self._told, time.monotonic())
+            serving = settle(self.views, self._told, time.monotonic())
+            self.doors.watch(serving.instances.values(), self._told)
+            self.wanted = hold_back(serving, self._told, self.doors.held_back)
             self._explain()
             due = self._unconfirmed | steps(self.wanted.instances, self._told)
             errors = await self._carry_out(due)
@@ -232,6 +238,9 @@ class HostAgent:
             else:
                 log.info("draining %s/%s: its container was told to end", instance.service, self.records[key])
         self._unconfirmed.pop(key, None)
+
+    async def _stands(self, instance: Instance) -> bool:
+        return self._office is not None and await self._office.records.stands(instance)
 
     def _why(self, instance: Instance) -> str:
         """Why there is no such instance any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ambcore.model import Instance, Readiness
@@ -77,6 +77,20 @@ def _choose(first: Instance, second: Instance, holder: Instance | None) -> tuple
 def _taken(loser: Instance, views: Mapping[str, HostView], winner: Instance) -> Refusal:
     whose = views[winner.container or ""].name
     return Refusal(Reason.DUPLICATE, f"{loser.service}/{loser.id} is taken by {whose}: give one another SERVICE_ID")
+
+
+def hold_back(
+    wanted: Wanted, told: Mapping[Key, Instance], why_not: Callable[[Instance, Instance | None], Refusal | None]
+) -> Wanted:
+    """Without the instances that are not to be published yet; `why_not` is asked with what the registry was told."""
+    why = {key: refusal for key, one in wanted.instances.items() if (refusal := why_not(one, told.get(key)))}
+    if not why:
+        return wanted
+    refusals = dict(wanted.refusals)
+    for key, refusal in why.items():
+        container = wanted.instances[key].container or ""
+        refusals[container] = (*refusals.get(container, ()), refusal)
+    return Wanted({key: one for key, one in wanted.instances.items() if key not in why}, refusals)
 
 
 def steps(wanted: Mapping[Key, Instance], told: Mapping[Key, Instance]) -> dict[Key, Action]:

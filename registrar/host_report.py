@@ -50,8 +50,14 @@ class HostReport(Report):
         for key, instance in agent.wanted.instances.items():
             made = Kept(instance, agent.records.get(key) if key in agent.held else None, key in superseded)
             kept.setdefault(instance.container or "", []).append(made)
+        unanswered = self.complaints()
         known = (
-            Known(looked, tuple(kept.get(container, ())), tuple(self._refused_since(container)))
+            Known(
+                looked,
+                tuple(kept.get(container, ())),
+                tuple(self._refused_since(container)),
+                tuple(unanswered.get(container, ())),
+            )
             for container, looked in sorted(agent.looked.items(), key=lambda each: str(each[1].get("Name")))
         )
         return explain_all(name, known, agent.conventions, agent.host, self.keeping())

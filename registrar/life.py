@@ -25,6 +25,7 @@ from ambnet.lease import LeaseKeeper
 from ambnet.registry import Registry
 from ambnet.route import route_to
 from registrar.agent import Agent
+from registrar.answers import Verify
 from registrar.config import Settings
 from registrar.host_agent import HostAgent, Office
 from registrar.host_report import HostReport
@@ -87,6 +88,7 @@ def of_one(wish: Wish, settings: Settings, means: Means, stack: AsyncExitStack) 
         advertise=settings.advertise,
         route=route_to(settings.etcd_config().endpoints),
         resync=settings.resync,
+        verify=Verify(settings.verify),
     )
     return agent, ContainerReport(wish, means, agent)
 
@@ -113,6 +115,7 @@ def of_all(settings: Settings, means: Means, stack: AsyncExitStack) -> tuple[Reg
         advertise=settings.advertise,
         route=route_to(settings.etcd_config().endpoints),
         resync=settings.resync,
+        verify=Verify(settings.verify),
     )
     return agent, HostReport(means, agent)
 

@@ -12,6 +12,7 @@ from ambnet.daemon import Life
 from ambnet.dockerd import Engine
 from ambnet.etcd import Etcd
 from ambnet.lease import LeaseKeeper
+from registrar.doors import Doors
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Agents(Protocol):
 
     counters: Counter[str]
     denied: str | None
+    doors: Doors
 
     @property
     def seen(self) -> asyncio.Event:

@@ -34,6 +34,7 @@ SETTLED = Family("amb_registrar_settled", "1 while etcd holds what it should.")
 REGISTERED = Family("amb_registrar_registered", "Records held in etcd.")
 WAITING = Family("amb_registrar_waiting", "Instances that wait to be written to etcd.")
 NOT_REGISTERED = Family("amb_registrar_not_registered", "Containers, or ports of them, without a record.", ("reason",))
+UNANSWERED = Family("amb_registrar_unanswered", "Instances at whose address nobody has answered registrar yet.")
 INSPECTIONS = Family("amb_registrar_inspections_total", "Looks at containers.")
 WRITTEN = Family("amb_registrar_records_written_total", "Records written or changed.")
 DELETED = Family("amb_registrar_records_deleted_total", "Records deleted.")
@@ -44,7 +45,7 @@ UNSEEN = Family("amb_registrar_unseen", "Containers that could not be looked at.
 LISTS = Family("amb_registrar_lists_total", "Lists of all containers.")
 ORPHANS = Family("amb_registrar_orphans_total", "Records of an earlier life deleted, as their containers had gone.")
 
-OF_RECORDS = (SETTLED, REGISTERED, WAITING, NOT_REGISTERED, INSPECTIONS, WRITTEN, DELETED)
+OF_RECORDS = (SETTLED, REGISTERED, WAITING, NOT_REGISTERED, UNANSWERED, INSPECTIONS, WRITTEN, DELETED)
 OF_HOST = (CONTAINERS, UNSEEN, LISTS, ORPHANS)
 OF_OTHERS = (ETCD_CONNECTED, DOCKER_CONNECTED, DOCKER_RECONNECTS, LEASE_HELD, LEASE_GRANTS, ANNOUNCED)
 FAMILIES = (*EVERYWHERE, *OF_OTHERS, *OF_RECORDS, *OF_HOST, *PROCESS)
@@ -72,6 +73,7 @@ class Metrics(Collector, Generic[A]):
         yield SETTLED.one(self._agent.settled)
         yield WRITTEN.one(self._agent.counters["hold"])
         yield DELETED.one(self._agent.counters["release"])
+        yield UNANSWERED.one(len(self._agent.doors.unanswered()))
         yield from self.count()
 
 

@@ -17,6 +17,7 @@ from ambnet.announce import NOT_ANNOUNCED
 from ambnet.http import Admin
 from ambnet.metrics import OfEveryProgram, registry
 from registrar.agent import Agent
+from registrar.answers import Door, complaint
 from registrar.explain import Keeping, Kept, called, is_of, record, since, upkeep
 from registrar.means import Agents, Means
 from registrar.metrics import ContainerMetrics
@@ -67,6 +68,7 @@ class Report(ABC):
             "uptime": round(time.monotonic() - means.life.started, 3),
             "ready": self.readiness() is None,
             **self.about(),
+            "verify": self._verify(),
             "docker": {"url": means.engine.url, "connected": means.engine.connected},
             "etcd": {
                 "endpoint": means.etcd.endpoint,
@@ -76,6 +78,19 @@ class Report(ABC):
             "lease": {"id": f"{means.keeper.lease:x}", "state": means.keeper.state.value},
             "fleet": dict(means.announcer.status() if means.announcer else NOT_ANNOUNCED),
         }
+
+    def complaints(self) -> dict[str, list[Finding]]:
+        """Where nobody answers, by container."""
+        doors, now = self._agent.doors, time.monotonic()
+        found: dict[str, list[Finding]] = {}
+        for door in doors.unanswered():
+            if (told := complaint(door, now - door.since, doors.verify)) is not None:
+                found.setdefault(door.instance.container or "", []).append(told)
+        return found
+
+    def _verify(self) -> dict[str, Any]:
+        doors = self._agent.doors
+        return {"how": doors.verify.value, "unanswered": [_door(door) for door in doors.unanswered()]}
 
     def keeping(self) -> Keeping:
         """How the records are kept now."""
@@ -124,7 +139,8 @@ class ContainerReport(Report):
         steps = explain_wish(agent.looked, wish, agent.host)
         if isinstance(want, Instance):
             steps = (*steps, record(Kept(want, agent.record if agent.held else None, agent.superseded), keeping))
-        elif isinstance(want, Refusal) and not any(step.level is Level.RED for step in steps):
+        steps += tuple(found for each in self.complaints().values() for found in each)
+        if isinstance(want, Refusal) and not any(step.level is Level.RED for step in steps):
             steps = (*steps, since(want))
         return (*upkeep(keeping), *steps)
 
@@ -134,6 +150,11 @@ def _state(want: Instance | Refusal | None) -> str:
     if want is None:
         return "unknown"
     return want.reason.value if isinstance(want, Refusal) else want.readiness.value
+
+
+def _door(door: Door) -> dict[str, Any]:
+    one = door.instance
+    return {"service": one.service, "id": one.id, "address": str(one.address), "why": door.why}
 
 
 def _record(instance: Instance | None, record: str | None) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ class Reason(enum.Enum):
     UNNAMED = "unnamed"
     NETWORK = "network"
     DUPLICATE = "duplicate"
+    UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,6 +262,8 @@ def _proxies(facts: Facts) -> Iterator[Section]:
         for each in proxies
         if each.why_not and (each.program.more or {*each.program.services} & facts.subject.services)
     ]
+    for answer in concerned:
+        yield Section(_called(answer), tuple(_announced(answer, facts)))
     yield Section("proxies", tuple(_not_asked(concerned, "dynproxy")))
     if (
         facts.subject.services
@@ -273,3 +275,12 @@ def _proxies(facts: Facts) -> Iterator[Section]:
         text = f"no proxy that is announced balances over {', '.join(sorted(facts.subject.services)) or 'it'}"
         do = "dynproxy SERVICE PORT starts one; one that is cut off from etcd is named by --ask"
         yield Section("proxies", (Finding(Level.AMBER, "proxy", text, do),))
+
+
+def _announced(answer: Answer, facts: Facts) -> Iterator[Finding]:
+    """What a proxy that could not be asked says in its announcement of the instances that are meant."""
+    for one in answer.program.unreachable:
+        if (one.service, one.instance) in facts.subject.keys:
+            text = f"{one.service}/{one.instance} has not answered its checks since {one.since}: {one.why}"
+            do = "see whether it listens, and whether a firewall stands between"
+            yield Finding(Level.RED, "instance", f"{text}; it announces that", do)

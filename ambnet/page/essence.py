@@ -11,7 +11,7 @@ from ambnet.page.model import Sight
 
 def essence(sight: Sight) -> object:
     """Something that equals the essence of another moment if the page would show the same, rates and plots apart."""
-    said = tuple((each.name, each.error, each.document and _of(each.document)) for each in sight.said)
+    said = tuple((each.name, each.error, each.document and _of(each.document), each.unreachable) for each in sight.said)
     etcd = sight.etcd and (sight.etcd.endpoint, sight.etcd.connected, sight.etcd.error, sight.etcd.watching)
     age = sight.etcd.age if sight.etcd else None
     return said, sight.records, sight.leases, etcd, age is not None and age > STALE

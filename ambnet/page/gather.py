@@ -63,6 +63,8 @@ def fleet(sight: Sight) -> Fleet:
             for service in parts(document, "services", MOST_SERVICES):
                 _of_proxy(board, said, service, sight)
             _of_links(board, said, part(document, "links"))
+        if said.document is None:
+            _announced(board, said)
     for key, reasons in board.ejected.items():
         seat = board.seats[key]
         if seat.state is not State.REFUSED:
@@ -167,6 +169,14 @@ def _of_proxy(board: _Board, said: Said, service: Document, sight: Sight) -> Non
     board.stands.setdefault(name, []).append(_stand(said, service, work))
 
 
+def _announced(board: _Board, said: Said) -> None:
+    """What a proxy that cannot be asked announces not to reach."""
+    for one in said.unreachable:
+        if (one.service, one.instance) in board.seats:
+            reasons = board.ejected.setdefault((one.service, one.instance), {})
+            reasons.setdefault(one.why, []).append(said.host or said.name)
+
+
 def _refused(board: _Board, service: str, record: str, why: str) -> None:
     """A refused record. The last good one under its key may be in use still, so it has a line of its own then."""
     key = (service, record.rpartition("/")[2])
@@ -191,7 +201,7 @@ def _seen(service: str, row: Document) -> Seat:
         text(row, "id"),
         address,
         _readiness(row),
-        _drained(part(row, "drained")),
+        _drained(part(row, "drained")) or _held(part(row, "held")),
         host=host_of(text(row, "owner"), address),
         protocol=text(row, "protocol", "tcp"),
         weight=count(row, "weight") or 1,
@@ -201,6 +211,11 @@ def _seen(service: str, row: Document) -> Seat:
 def _drained(drain: Document) -> str:
     """Who drained an instance and why, in words; empty where nobody did."""
     return drained_by(text(drain, "by"), text(drain, "why"), text(drain, "host")) if drain else ""
+
+
+def _held(hold: Document) -> str:
+    """Why an instance without a record is served; empty for others."""
+    return f"served on though its record is gone: {text(hold, 'why')}" if hold else ""
 
 
 def drained_by(who: str, why: str, host: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ambcore.findings import Level
 from ambcore.history import KeyValue
 from ambcore.model import Instance
+from ambcore.unreachable import Unreachable
 
 
 class State(enum.StrEnum):
@@ -35,7 +36,9 @@ LEVELS = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A program, and its status document or why there is none. `name` tells it from the others."""
+    """A program, and its status document or why there is none. `name` tells it from the others; `unreachable` are the
+    instances that it announces to be.
+    """
 
     name: str
     document: Mapping[str, object] | None
@@ -44,6 +47,7 @@ class Said:
     host: str = ""
     admin: str = ""
     version: str = ""
+    unreachable: tuple[Unreachable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

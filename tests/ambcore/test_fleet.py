@@ -25,6 +25,7 @@ from ambcore.fleet import (
     program_key,
 )
 from ambcore.schema import MAX_KEY, MAX_VALUE
+from ambcore.unreachable import MAX_WHY, MOST, Unreachable, fitting
 
 PROXY = Announcement(
     kind=Kind.DYNPROXY,
@@ -35,6 +36,7 @@ PROXY = Announcement(
     services=("redis-A", "web"),
     since="2026-01-31T12:00:00Z",
 )
+DOWN = Unreachable("2026-01-31T12:34:56Z", "web", "one", "refused")
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="/"), min_size=1)
 
 
@@ -49,6 +51,7 @@ def read(program: Announcement) -> Announcement:
         replace(PROXY, admin=None),
         replace(PROXY, services=(), more=3),
         replace(PROXY, kind=Kind.REGISTRAR, owner="core-01:4J2K"),
+        replace(PROXY, unreachable=(DOWN, replace(DOWN, instance="two", why="No route to host")), others_unreachable=3),
     ],
 )
 def test_an_announcement_is_read_as_it_was_written(program: Announcement) -> None:
@@ -124,7 +127,9 @@ def test_what_is_no_announcement_is_refused_with_a_reason(key: bytes, value: byt
 
 
 @given(
-    name=st.sampled_from(["host", "version", "admin", "services", "since", "more", "owner"]),
+    name=st.sampled_from(
+        ["host", "version", "admin", "services", "since", "more", "owner", "unreachable", "others_unreachable"]
+    ),
     value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5),
 )
 def test_no_value_of_a_field_does_more_than_be_refused(name: str, value: object) -> None:
@@ -175,3 +180,58 @@ def test_a_key_of_no_instance_and_no_host_is_refused(key: str) -> None:
     with pytest.raises(RecordError) as refused:
         decode_drain(key.encode(), b"{}")
     assert refused.value.reason == "key"
+
+
+@given(
+    st.lists(st.builds(Unreachable, st.just(DOWN.since), NAMES, NAMES.map(lambda text: text[:255]), st.just("refused")))
+)
+def test_what_cannot_be_reached_fits_however_much_it_is(down: list[Unreachable]) -> None:
+    some, others = fitting(down)
+    assert len(some) + others == len(down)
+    assert len(some) <= MOST
+    services, more = named([f"{number:0128}" for number in range(40)])
+    full = replace(PROXY, services=services, more=more, unreachable=some, others_unreachable=others)
+    assert len(encode_program(full)) <= MAX_VALUE
+    assert read(full).unreachable == some
+
+
+def test_the_longest_unreachable_are_told_and_the_others_counted() -> None:
+    down = [replace(DOWN, since=f"2026-01-31T12:{minute:02}:00Z", instance=str(minute)) for minute in range(59, -1, -1)]
+    some, others = fitting(down)
+    assert [one.instance for one in some] == [str(minute) for minute in range(len(some))]
+    assert others == 60 - len(some)
+    assert 10 <= len(some) <= MOST
+
+
+GOOD = DOWN.document()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        7,
+        "web/one",
+        [],
+        {},
+        GOOD | {"why": 7},
+        GOOD | {"why": "\x1b[2J"},
+        GOOD | {"why": "x" * (MAX_WHY + 1)},
+        GOOD | {"since": "now"},
+        GOOD | {"service": "a/b"},
+        GOOD | {"instance": "a\nb"},
+        GOOD | {"instance": ""},
+        {name: text for name, text in GOOD.items() if name != "since"},
+    ],
+)
+def test_of_what_cannot_be_reached_only_what_can_be_read_counts(entry: object) -> None:
+    """And it takes nothing from the rest: the program and its other words stand."""
+    value = json.dumps({**json.loads(encode_program(PROXY)), "unreachable": [entry, GOOD]}).encode()
+    assert decode_program(b"/ambassadors/programs/dynproxy/core-02:8f3a", value) == replace(PROXY, unreachable=(DOWN,))
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", {"a": 1}, [[[]]], [GOOD] * 1000])
+def test_a_list_of_any_other_shape_or_length_is_bounded(value: object) -> None:
+    encoded = json.dumps({**json.loads(encode_program(PROXY)), "unreachable": value}).encode()[:MAX_VALUE]
+    with contextlib.suppress(RecordError):  # a thousand are too many bytes
+        assert len(decode_program(b"/ambassadors/programs/dynproxy/a", encoded).unreachable) <= MOST

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ambcore.drains import Drains
+from ambcore.findings import Level
 from ambcore.fleet import Drain
 from ambcore.history import Changed, KeyValue, Listed
 from ambcore.model import Address, Instance, Protocol, Readiness
@@ -18,9 +19,11 @@ from ambcore.table import Reader
 from ambctl import draw
 from ambctl.draw import table
 from ambctl.paper import MARKS, Paper
+from ambctl.reach import Sighting
 from ambctl.render import (
     LISTING,
     NO_DRAINS,
+    Shade,
     aligned,
     fields,
     key_text,
@@ -171,7 +174,7 @@ def test_a_document_holds_every_field_and_every_refusal() -> None:
     assert service_document(found(item(REDIS, 2**62), EVIL), "redis-A", 9, {2**62: 8}) == {
         "service": "redis-A",
         "revision": 9,
-        "instances": [document["services"]["redis-A"][0] | {"lease_left": 8}],
+        "instances": [document["services"]["redis-A"][0] | {"lease_left": 8, "unreachable_from": []}],
         "refused": document["refused"],
     }
 
@@ -214,3 +217,26 @@ def test_C24_whatever_a_record_holds_the_output_is_printable(records: list[tuple
     lines = [*told(found(*items)), *news_lines(news)]
     documents = [listing_document(found(*items), PREFIX, 1), *news_documents(news)]
     assert all(text.isprintable() for text in (*lines, *map(json.dumps, documents)))
+
+
+def sighting(number: int) -> Sighting:
+    return Sighting(f"2026-01-31T12:00:{number:02}Z", f"core-{number:02}", f"core-{number:02}-8f3a", "refused")
+
+
+def test_who_cannot_reach_an_instance_is_shown_beside_it_up_to_ten_hosts() -> None:
+    (entry,) = found(item(REDIS))
+    seen = {("redis-A", REDIS.id): tuple(map(sighting, range(12))), ("redis-A", "another"): (sighting(20),)}
+    lines = [cell for name, cell in fields(entry, {}, seen=seen) if name == "unreachable"]
+    assert [cell.text for cell in lines if isinstance(cell, Shade)][:2] == [
+        "from core-00 since 2026-01-31T12:00:00Z: refused",
+        "from core-01 since 2026-01-31T12:00:01Z: refused",
+    ]
+    assert (len(lines), lines[-1]) == (11, Shade("from 2 others, too", Level.AMBER))
+    (shown,) = service_document(found(item(REDIS)), "redis-A", 9, {}, seen=seen)["instances"]
+    assert len(shown["unreachable_from"]) == 12
+    assert shown["unreachable_from"][0] == {
+        "since": "2026-01-31T12:00:00Z",
+        "host": "core-00",
+        "program": "core-00-8f3a",
+        "why": "refused",
+    }

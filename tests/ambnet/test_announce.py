@@ -16,6 +16,7 @@ from ambcore.drains import Drains
 from ambcore.fleet import Announcement, Drain, Kind, drain_key, program_key
 from ambcore.history import KeyValue
 from ambcore.model import IPAddress, parse_ip
+from ambcore.unreachable import Unreachable
 from ambcore.version import VERSION
 from ambnet.announce import AnnounceOptions, Announcer, admin_for_others, announced, host_name, parse_announce
 from ambnet.etcd import Etcd, EtcdConfig
@@ -42,9 +43,19 @@ class Scene:
 
     def __init__(self, etcd: Etcd, fleet: str) -> None:
         self.services = ["redis-A"]
+        self.down: list[Unreachable] = []
         self.keeper = LeaseKeeper(etcd, 2, quiet=True)
         self.announcer = Announcer(
-            Kind.DYNPROXY, etcd, self.keeper, fleet, self._admin, lambda: self.services, look=0.05, again=0.1
+            Kind.DYNPROXY,
+            etcd,
+            self.keeper,
+            fleet,
+            self._admin,
+            lambda: self.services,
+            unreachable=lambda: self.down,
+            look=0.05,
+            again=0.1,
+            pause=1.0,
         )
         self._etcd, self._fleet = etcd, fleet
 
@@ -94,6 +105,32 @@ async def test_a_program_is_told_of_while_it_runs_and_written_again_only_when_it
         scene.services.append("web")
         await scene.told("redis-A", "web")
     assert await programs(etcd, prefix) == ()
+
+
+async def test_what_cannot_be_reached_is_told_at_once_and_a_flapping_instance_writes_seldom(
+    etcd: Etcd, prefix: str
+) -> None:
+    """At most a write a pause, whatever happens in between; what else changes does not wait for that."""
+    scene = Scene(etcd, prefix)
+    one = Unreachable("2026-01-31T12:00:00Z", "redis-A", "one", "refused")
+    async with scene.announced():
+        await scene.told("redis-A")
+        scene.down = [one]
+
+        async def told() -> bool:
+            return (await programs(etcd, prefix))[0].unreachable == (one,)
+
+        await eventually_async(told)
+        began, versions = time.monotonic(), set[int]()
+        while time.monotonic() - began < 3:
+            scene.down = [] if scene.down else [one]
+            versions.add((await scene.key()).revision)
+            await asyncio.sleep(0.02)
+        assert len(versions) <= 1 + 3 + 1
+        revision = (await scene.key()).revision
+        scene.services.append("web")
+        await scene.told("redis-A", "web")
+        assert (await scene.key()).revision > revision
 
 
 async def test_an_announcement_comes_back_with_another_lease(etcd: Etcd, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ambcore.findings import Finding, Level
 from ambcore.fleet import Drain
 from ambcore.health import Result, Verdict
 from ambcore.model import Address, Instance, Readiness
+from ambcore.unreachable import Unreachable
 from ambctl.explain.facts import Facts, Local
 from ambctl.explain.judge import Explanation, judge
 from ambctl.explain.subject import Subject
@@ -228,3 +230,13 @@ def test_a_hostile_name_reaches_no_terminal_as_it_is() -> None:
     titles = [title for title, _ in steps(hostile)]
     assert all(title.isprintable() for title in titles)
     assert ending(hostile)[1][0].do.isprintable()
+
+
+def test_what_a_proxy_that_cannot_be_asked_announces_is_believed() -> None:
+    down = Unreachable("2026-01-31T12:00:00Z", "web", "one", "refused")
+    mute = proxy(why_not="no answer")
+    told_by = replace(mute, program=replace(mute.program, unreachable=(down, replace(down, instance="other"))))
+    assert red(facts(record(), answers=(told_by,))) == (
+        "dynproxy on host-b: instance: web/one has not answered its checks since 2026-01-31T12:00:00Z: refused; "
+        "it announces that"
+    )
