@@ -25,10 +25,15 @@ class KeyDeleted:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The whole contents at `revision`: what is not in `items` does not exist. An empty one is knowledge, too."""
+    """The whole contents at `revision`: what is not in `items` does not exist. An empty one is knowledge, too.
+
+    `past` is another number than in the list before if etcd's past is another: an older state, or another cluster. Then
+    nobody can tell what became of a record that has vanished.
+    """
 
     items: tuple[KeyValue, ...]
     revision: int
+    past: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ compared with what is known, and the reader of the messages sees differences onl
 - A revision is applied once and whole. Replies of pieces (`fragment`) are kept until the last; what is not newer than
   `revision` has been seen.
 - A linearizable list cannot be stale. So whatever makes a stream doubtful (another cluster, an older term, a member
-  behind us, compaction) leads to a new list, which is then believed, even if its revision is lower.
+  behind us, compaction) leads to a new list, which is then believed, even if its revision is lower; but its readers are
+  told that the past is another one (`Listed.past`). Whether a list of another cluster is to be believed, of which there
+  may be one at a wrong address, is for who knows the other addresses to say (`foreign`).
+- A list of one member alone is believed only if it is newer than what is known, and of the same cluster.
 - A cancelled watch always leads to an order.
 """
 
@@ -84,13 +87,16 @@ class Replay:
     def __init__(self) -> None:
         self.table: dict[bytes, KeyValue] = {}
         self.revision = 0
+        self.past = 0
         self.trust_progress = False
+        self._floor = 0  # the revision that was reached in an earlier life
         self._cluster_id = 0
         self._term = 0
         self._watch_id: int | None = None
         self._pieces: list[KeyValue | KeyDeleted] = []
         self._touched: set[bytes] = set()
         self._audit: Snapshot | None = None
+        self._audit_from = 0
 
     @property
     def next_revision(self) -> int:
@@ -104,13 +110,33 @@ class Replay:
 
     def listed(self, snapshot: Snapshot) -> Listed:
         """Believe a list."""
+        if self.foreign(snapshot) or snapshot.term < self._term or snapshot.revision < max(self.revision, self._floor):
+            self.past += 1
         self.table = {item.key: item for item in snapshot.items}
         self.revision, self._cluster_id, self._term = snapshot.revision, snapshot.cluster_id, snapshot.term
+        self._floor = 0
         return self.contents()
+
+    def foreign(self, snapshot: Snapshot) -> bool:
+        """Whether a list is of another cluster than what is known."""
+        return bool(snapshot.cluster_id and self._cluster_id and snapshot.cluster_id != self._cluster_id)
+
+    def newer(self, snapshot: Snapshot) -> bool:
+        """Whether a list that may be stale tells more than is known."""
+        behind = snapshot.term < self._term or snapshot.revision < max(self.revision, self._floor)
+        return not behind and not self.foreign(snapshot)
+
+    def expect(self, snapshot: Snapshot) -> None:
+        """Know how far an earlier life has seen, without believing what it saw."""
+        self._floor, self._cluster_id, self._term = snapshot.revision, snapshot.cluster_id, snapshot.term
 
     def contents(self) -> Listed:
         """All that is known, as a list."""
-        return Listed(tuple(self.table.values()), self.revision)
+        return Listed(tuple(self.table.values()), self.revision, self.past)
+
+    def snapshot(self) -> Snapshot:
+        """All that is known, with who said it."""
+        return Snapshot(tuple(self.table.values()), self.revision, self._cluster_id, self._term)
 
     def opened(self) -> None:
         """A new stream begins: pieces and audits of the old one are void."""
@@ -121,10 +147,15 @@ class Replay:
     def begin_audit(self) -> None:
         """A list is about to be asked for, to compare with the table."""
         self._touched, self._audit = set(), None
+        self._audit_from = self.revision
 
-    def audit(self, snapshot: Snapshot) -> None:
-        """The list that was asked for; it is compared once the stream has reached its revision."""
-        self._audit = snapshot
+    def audit(self, snapshot: Snapshot) -> bool:
+        """The list that was asked for; it is compared once the stream has reached its revision. False if it says
+        nothing of what the stream tells: another cluster gave it, or one that has lost its past.
+        """
+        usable = snapshot.revision >= self._audit_from and not self.foreign(snapshot)
+        self._audit = snapshot if usable else None
+        return usable
 
     def digest(self, reply: Reply) -> Digest:
         """Take a reply of the current stream."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Self
 
 from ambcore.drains import Drains, fold
 from ambcore.errors import RecordError
 from ambcore.fleet import DEFAULT_FLEET, DRAINS, PROGRAMS, Announcement, decode_program
+from ambcore.remembered import Remembered
 from ambcore.text import visible
 from ambnet.daemon import cancel
 from ambnet.etcd import Etcd
@@ -41,15 +42,24 @@ class DrainWatch:
     """Operators' markers, kept up to date; an async context manager.
 
     `drains` are those that are known; none while nothing is known, or when we may not know: `known` tells. For status:
-    `denied`, `last_error`, `age()`.
+    `denied`, `last_error`, `age()`. `watch` follows `prefix`; `recall` gives what an earlier life knew of that.
     """
 
-    def __init__(self, etcd: Etcd, fleet: str = DEFAULT_FLEET, *, relist: float = RELIST) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        fleet: str = DEFAULT_FLEET,
+        *,
+        relist: float = RELIST,
+        recall: Callable[[str], Remembered | None] = lambda _: None,
+    ) -> None:
         self.drains = Drains()
         self.known = False
+        self.prefix = f"{fleet}{DRAINS}"
+        self.watch = PrefixWatch(
+            etcd, self.prefix, relist=relist, on_denied=self._say_denied, remembered=recall(self.prefix)
+        )
         self._fleet = fleet
-        self._prefix = f"{fleet}{DRAINS}"
-        self._watch = PrefixWatch(etcd, self._prefix, relist=relist, on_denied=self._say_denied)
         self._changed = asyncio.Event()  # another one after each change
         self._saying = Saying(log)
         self._task: asyncio.Task[None] | None = None
@@ -57,19 +67,19 @@ class DrainWatch:
     @property
     def denied(self) -> bool:
         """Whether we may not know them: nobody is drained, then, that was not before."""
-        return self._watch.denied
+        return self.watch.denied
 
     @property
     def last_error(self) -> str | None:
         """Why what is known may not be current."""
-        return self._watch.last_error
+        return self.watch.last_error
 
     def age(self) -> float | None:
         """Seconds since etcd last proved that they are current; None before the first time."""
-        return self._watch.age()
+        return self.watch.age()
 
     async def __aenter__(self) -> Self:
-        await self._watch.__aenter__()
+        await self.watch.__aenter__()
         self._task = asyncio.create_task(self._follow(), name="drains")
         return self
 
@@ -78,13 +88,13 @@ class DrainWatch:
     ) -> None:
         if self._task is not None:
             await cancel(self._task)
-        await self._watch.__aexit__(kind, error, trace)
+        await self.watch.__aexit__(kind, error, trace)
 
     async def settled(self, within: float) -> None:
         """Until they are known, or it is known that we may not know them; at most `within` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await self._watch.settled.wait()
+                await self.watch.settled.wait()
                 while not self.known and not self.denied:
                     await self._changed.wait()
 
@@ -96,10 +106,10 @@ class DrainWatch:
             await changed.wait()
 
     async def _follow(self) -> None:
-        async for message in self._watch:
+        async for message in self.watch:
             before, self.drains = self.drains, fold(self.drains, message, self._fleet)
             first, self.known = not self.known, True
-            self._saying.say("", logging.INFO, "%s may be read now", self._prefix)
+            self._saying.say("", logging.INFO, "%s may be read now", self.prefix)
             self._tell(before)
             if first or before != self.drains:
                 changed, self._changed = self._changed, asyncio.Event()
@@ -107,7 +117,7 @@ class DrainWatch:
 
     def _say_denied(self) -> None:
         text = "this etcd user may not read %s: what operators drain is not known here"
-        self._saying.say("denied", logging.WARNING, text, self._prefix)
+        self._saying.say("denied", logging.WARNING, text, self.prefix)
 
     def _tell(self, before: Drains) -> None:
         for key, why in self.drains.refused.items():

@@ -47,6 +47,7 @@ class Admin:
     """What a program tells about itself. `health` and `readiness` return None, or one line saying what is wrong;
     `explain` what was decided about a service, a container or an instance: nothing where there is none of that name.
     `traffic` gives what each service carried, for the page's plots; it is asked every 15 s and has to be cheap.
+    `but` is what has to be said with it when all is well, empty if nothing.
     """
 
     health: Callable[[], str | None]
@@ -55,6 +56,7 @@ class Admin:
     metrics: CollectorRegistry
     explain: Callable[[str], Sequence[Finding]] = lambda _: ()
     traffic: Callable[[], Mapping[str, Counts]] = dict
+    but: Callable[[], str] = str
 
 
 def parse_admin(text: str) -> tuple[str, int]:
@@ -155,7 +157,9 @@ def _application(admin: Admin) -> web.Application:
         return verdict(admin.health())
 
     async def readyz(_: web.Request) -> web.Response:
-        return verdict(admin.readiness())
+        reason = admin.readiness()
+        but = "" if reason else admin.but()
+        return web.Response(text=f"ok, but {but}\n") if but else verdict(reason)
 
     async def metrics(_: web.Request) -> web.Response:
         body = generate_latest(admin.metrics)

@@ -18,7 +18,8 @@ from ambcore.backoff import backoff
 from ambcore.errors import CompactedError, RegistryDeniedError, RegistryError, RegistryUnavailableError
 from ambcore.history import KeyDeleted, KeyValue, Message
 from ambcore.pending import Pending
-from ambcore.replay import Order, Replay, Reply, range_end
+from ambcore.remembered import Remembered
+from ambcore.replay import Order, Replay, Reply, Snapshot, range_end
 from ambcore.states import WatchEvent
 from ambnet.daemon import cancel
 from ambnet.etcd import Etcd
@@ -33,6 +34,8 @@ RELIST = 300.0  # seconds between audits, +- 20 %
 PROBE = 10.0  # seconds of silence before the stream is asked for a sign of life; etcd's own is every 10 minutes
 PATIENCE = 5.0  # seconds to wait for the sign; a watcher that is not in step yet may leave one question unanswered
 MISSES = 2
+RECALL = 2.0  # seconds for etcd to tell before an earlier life's knowledge is used: time to ask two members
+STRANGE = 30.0  # seconds in which another cluster is not believed that some addresses have, while others are silent
 PAUSES = 0.05, 3.0  # seconds before a new stream: the first and the longest
 DENIED_PAUSES = 1.0, 30.0
 PROGRESS_SINCE = {(3, 4): 25, (3, 5): 8}  # the patch from which a progress reply can be believed
@@ -45,7 +48,10 @@ class PrefixWatch:
     Messages that nobody has fetched are merged. The iteration ends when the watch is closed. `settled` is set once the
     contents are known, or that we may not know them: `on_denied` is called then, else it is said here. For status and
     metrics: `state`, `revision`, `audits`, `drift_total`, `restarts`, `stale` (the contents are one member's, without a
-    majority), `denied` (somebody has to act), `last_error` and `age()`.
+    majority), `recalled` (they are an earlier life's), `denied` (somebody has to act), `last_error` and `age()`.
+
+    `remembered` is what an earlier life knew: the contents while etcd does not tell, RECALL seconds after the start.
+    `told` counts what was delivered.
     """
 
     def __init__(
@@ -58,8 +64,12 @@ class PrefixWatch:
         patience: float = PATIENCE,
         pauses: tuple[float, float] = PAUSES,
         on_denied: Callable[[], None] | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         self.state = states.Watch.LISTING
+        self.told = 0
+        self.recalled = False
+        self.remembered = remembered
         self.drift_total = 0
         self.restarts = 0
         self.audits = 0
@@ -75,7 +85,13 @@ class PrefixWatch:
         self._replay = Replay()
         self._pending = Pending(self._replay.contents)
         self._news = asyncio.Event()
+        self._listed = False
+        self._strangers: dict[str, float] = {}  # members that are of another cluster, since when
         self._proved: float | None = None
+        if remembered is not None:
+            self._replay.expect(remembered.snapshot)
+            self._proved = time.monotonic() - remembered.age
+        self._recall_timer: asyncio.TimerHandle | None = None
         self._audit_at = time.monotonic() + self._audit_pause()
         self._saying = Saying(log)
         self._calm()
@@ -87,19 +103,27 @@ class PrefixWatch:
         return self._replay.revision
 
     def age(self) -> float | None:
-        """Seconds since etcd last proved that the contents are current; None before the first list."""
+        """Seconds since etcd last proved that the contents are current, to us or to an earlier life; None if never."""
         return None if self._proved is None else time.monotonic() - self._proved
+
+    def snapshot(self) -> Snapshot:
+        """All that is known; before the first list nothing."""
+        return self._replay.snapshot()
 
     async def __aenter__(self) -> Self:
         self._etcd.comfort.add("what is known stands")
         self._task = asyncio.create_task(self._run(), name=f"watch {self._prefix.decode()}")
         self._task.add_done_callback(lambda _: self._news.set())
+        if self.remembered is not None:
+            self._recall_timer = asyncio.get_running_loop().call_later(RECALL, self._recall, self.remembered)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._step(WatchEvent.CLOSE)
+        if self._recall_timer is not None:
+            self._recall_timer.cancel()
         if self._task is not None:
             await cancel(self._task)
 
@@ -145,11 +169,16 @@ class PrefixWatch:
         try:
             snapshot = await self._etcd.snapshot(self._prefix)
         except RegistryUnavailableError:
-            if not self._replay.revision:
+            if not self._listed:
                 await self._list_stale()
             raise
+        self._meet(snapshot)
+        before = self._replay.past
         self._deliver(self._replay.listed(snapshot))
-        self.stale = False
+        if self._replay.past != before:
+            log.warning("etcd has another past than it had: %s was listed anew", self._prefix.decode())
+        self._listed = True
+        self.stale = self.recalled = False
         self._proved = time.monotonic()
         self._audit_at = time.monotonic() + self._audit_pause()
         self._step(WatchEvent.LISTED)
@@ -160,9 +189,34 @@ class PrefixWatch:
             snapshot = await self._etcd.snapshot(self._prefix, stale=True)
         except RegistryError:
             return
-        self._deliver(self._replay.listed(snapshot))
-        self.stale = True
-        log.warning("etcd has no majority: %s as one member knows it", self._prefix.decode())
+        if self._replay.newer(snapshot) and snapshot.revision != self._replay.revision:
+            self._deliver(self._replay.listed(snapshot))
+            self.stale, self.recalled = True, False
+            log.warning("etcd has no majority: %s as one member knows it", self._prefix.decode())
+
+    def _meet(self, snapshot: Snapshot) -> None:
+        """A cluster that is not ours is believed when every address has it, or none had ours for STRANGE seconds: one
+        may stand at a wrong address. Raises RegistryUnavailableError until then.
+        """
+        if not self._replay.foreign(snapshot):
+            self._strangers.clear()
+            return
+        now = time.monotonic()
+        since = min(self._strangers.setdefault(self._etcd.endpoint, now), *self._strangers.values())
+        if len(self._strangers) < self._etcd.members and now - since < STRANGE:
+            error = RegistryUnavailableError("another cluster answers there")
+            self._etcd.avoid(error)
+            raise error
+        self._strangers.clear()
+
+    def _recall(self, remembered: Remembered) -> None:
+        """Etcd has not told in time: go on with what an earlier life knew."""
+        if self._replay.revision or self.state is states.Watch.CLOSED:
+            return
+        self._deliver(self._replay.listed(remembered.snapshot))
+        self.recalled = True
+        text = "etcd has not told of %s yet: going on with what was known %.0f s ago, %d records"
+        log.warning(text, self._prefix.decode(), self.age(), len(remembered.snapshot.items))
 
     async def _follow(self) -> None:
         """Watch until something ends it; always raises."""
@@ -245,7 +299,10 @@ class PrefixWatch:
         snapshot = await self._etcd.snapshot(self._prefix)
         if not self._replay.trust_progress:  # it may say so too early: give what is under way time to arrive
             await asyncio.sleep(self._patience)
-        self._replay.audit(snapshot)
+        if not self._replay.audit(snapshot):
+            text = "%s has another past than the member that is watched: its list of %s is not believed"
+            log.warning(text, self._etcd.endpoint, self._prefix.decode())
+            return
         await stream.send(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
         self.audits += 1
 
@@ -261,6 +318,7 @@ class PrefixWatch:
         return rpc.WatchRequest(create_request=create)
 
     def _deliver(self, message: Message) -> None:
+        self.told += 1
         self._pending.add(message)
         self._news.set()
         self.settled.set()

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ambcore.admission import IPNetwork, parse_networks
 from ambcore.errors import ConfigError
@@ -71,6 +72,14 @@ def positive_seconds(text: str) -> float:
     if not (value := seconds(text)):
         raise ValueError("expected more than 0 seconds")
     return value
+
+
+def directory(text: str) -> Path:
+    """A directory, of several the first, as systemd names them; raises ValueError."""
+    path = Path(text.partition(":")[0])
+    if not path.is_absolute():
+        raise ValueError("expected a path from the root on")
+    return path
 
 
 def parse_container(text: str) -> str:
@@ -204,6 +213,23 @@ class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, AnnounceO
         parse=seconds,
         env=["AMB_RELIST"],
         metavar="SECONDS",
+    )
+    hold: float = option(
+        "--hold",
+        default=120.0,
+        help="serve instances for so long whose records vanished though nobody deleted them, as long as they answer; "
+        "0 for not at all",
+        parse=seconds,
+        env=["AMB_HOLD"],
+        metavar="SECONDS",
+    )
+    state: Path | None = option(
+        "--state",
+        default=None,
+        help="remember here what etcd told, for a start while it is away; default: systemd's StateDirectory=",
+        parse=directory,
+        env=["AMB_STATE", "STATE_DIRECTORY"],
+        metavar="DIR",
     )
     check_interval: float = option(
         "--check-interval",

@@ -129,6 +129,9 @@ def _instance(item: Document) -> Finding:
         return Finding(Level.RED, "instance", f"{name} refused a client within the last seconds{failed}", look)
     if item["state"] == "ejected":
         return Finding(Level.RED, "instance", f"{name} is passed over, as connects to it failed{failed}", look)
+    if held := item.get("held"):
+        text = f"{name} is served on though its record is gone, as {held['why']}{failed}"
+        return Finding(Level.AMBER, "instance", text, "see its registrar: ambctl doctor on that host")
     if item["state"] == "draining":
         text = f"{name} gets no new connections: {_drained(item.get('drained'))}; {item['connections']} open"
         return Finding(Level.AMBER, "instance", text, "ambctl undrain takes an operator's drain back")

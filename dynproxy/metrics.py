@@ -30,7 +30,7 @@ from dynproxy.parts import Parts
 from dynproxy.plane import PlaneStats
 from dynproxy.planes import only_relay
 from dynproxy.series import Series
-from dynproxy.sources import Source
+from dynproxy.sources import EtcdSource, Source
 
 NOBODY = ServiceStats()
 
@@ -48,6 +48,11 @@ REFUSED = Family(
     "amb_records_refused_total", "Records that were refused, each time they were read.", ("service", "reason")
 )
 DRIFT = Family("amb_registry_drift_total", "Differences that a safety relist found; there should be none.", SERVICE)
+HELD = Family("amb_instances_held", "Instances that are served though their records are gone.", SERVICE)
+HELD_TOTAL = Family(
+    "amb_instances_held_total", "Times that an instance was served on though its record was gone.", SERVICE
+)
+RECALLED = Family("amb_view_recalled", "1 while what is known of a service is what a process before knew.", SERVICE)
 CHECKS = Family("amb_health_checks_total", "Health checks by their result.", ("result",))
 
 # What carries bytes
@@ -80,7 +85,20 @@ FLOW_ERRORS = Family("amb_kernel_flow_errors_total", "Times that connections cou
 LISTENERS = Family("amb_link_listeners", "Listeners open for links.")
 NOT_SERVED = Family("amb_links_refused", "Links that containers ask for and do not get.")
 
-OF_SERVICES = (VIEW_AGE, WATCH_UP, INSTANCES, EJECTED, DOWN, REFUSED_NOW, REFUSED, DRIFT, CHECKS)
+OF_SERVICES = (
+    VIEW_AGE,
+    WATCH_UP,
+    RECALLED,
+    INSTANCES,
+    EJECTED,
+    DOWN,
+    HELD,
+    HELD_TOTAL,
+    REFUSED_NOW,
+    REFUSED,
+    DRIFT,
+    CHECKS,
+)
 OF_RELAY = (
     HEALTHY,
     PLANE,
@@ -151,6 +169,10 @@ class Metrics(Collector):
         down = {source.service: self._parts.health.unhealthy(source.service) for source in sources}
         yield EJECTED.of({(source.service,): _ejected(source, stats, down[source.service]) for source in sources})
         yield DOWN.of({(name,): len(ids) for name, ids in down.items()})
+        records = [source for source in sources if isinstance(source, EtcdSource)]
+        yield HELD.of({(source.service,): len(source.holding.held) for source in records})
+        yield HELD_TOTAL.of({(source.service,): source.holding.total for source in records})
+        yield RECALLED.of({(name,): sight.recalled for name, sight in sights.items()})
         yield REFUSED_NOW.of({(name,): len(sight.refused) for name, sight in sights.items()})
         yield REFUSED.of(
             {(name, reason): count for name, sight in sights.items() for reason, count in sight.rejected.items()}

@@ -12,6 +12,7 @@ from ambnet.fleet import DrainWatch
 from dynproxy.config import Settings
 from dynproxy.following import Following
 from dynproxy.health import HealthChecks
+from dynproxy.memory import Memory
 from dynproxy.plane import DataPlane
 
 if TYPE_CHECKING:
@@ -33,3 +34,4 @@ class Parts:
     life: Life
     drains: DrainWatch | None = None
     announcer: Announcer | None = None
+    memory: Memory | None = None

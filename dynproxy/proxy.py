@@ -29,12 +29,13 @@ from ambnet.tcpcheck import knock
 from dynproxy.config import Settings
 from dynproxy.following import Following, following
 from dynproxy.health import HealthChecks
+from dynproxy.holding import Holding
+from dynproxy.memory import Memory
 from dynproxy.parts import Parts
 from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
 from dynproxy.report import Report, before_containers
 from dynproxy.sources import EtcdSource
-from dynproxy.unreachable import Unreachables
 
 if TYPE_CHECKING:
     from dynproxy.docker_source import Containers
@@ -62,10 +63,16 @@ async def proxy(settings: Settings, life: Life) -> int:
         expected = containers.fronts if containers else ()
         plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts))
-        drains = await known_drains(settings, etcd, stack) if etcd else None
-        links = await follow_services(settings, etcd, drains, followed, stack) if etcd and drains else None
-        announcer = await announcer_of(settings, etcd, followed, health, stack) if etcd else None
-        report = Report(Parts(settings, etcd, containers, links, followed, plane, health, life, drains, announcer))
+        memory = Memory(settings.state if etcd else None)
+        await stack.enter_async_context(background(memory.run))
+        drains = await known_drains(settings, etcd, memory, stack) if etcd else None
+        links = (
+            await follow_services(settings, etcd, drains, followed, memory, health, stack) if etcd and drains else None
+        )
+        announcer = await announcer_of(settings, etcd, followed, stack) if etcd else None
+        report = Report(
+            Parts(settings, etcd, containers, links, followed, plane, health, life, drains, announcer, memory)
+        )
         await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
         await stack.enter_async_context(announced(announcer))
         await stack.enter_async_context(background(health.run))
@@ -103,13 +110,16 @@ async def known_containers(settings: Settings, life: Life, stack: contextlib.Asy
     return containers
 
 
-async def known_drains(settings: Settings, etcd: Etcd, stack: contextlib.AsyncExitStack) -> DrainWatch:
-    """What operators drained, followed as long as `stack`."""
-    return await stack.enter_async_context(DrainWatch(etcd, settings.fleet_prefix, relist=settings.relist))
+async def known_drains(settings: Settings, etcd: Etcd, memory: Memory, stack: contextlib.AsyncExitStack) -> DrainWatch:
+    """What operators drained, followed and remembered as long as `stack`."""
+    drains = DrainWatch(etcd, settings.fleet_prefix, relist=settings.relist, recall=memory.recall)
+    memory.keep(drains.prefix, drains.watch)
+    stack.push_async_callback(memory.leave, drains.prefix)
+    return await stack.enter_async_context(drains)
 
 
 async def announcer_of(
-    settings: Settings, etcd: Etcd, followed: Following, health: HealthChecks, stack: contextlib.AsyncExitStack
+    settings: Settings, etcd: Etcd, followed: Following, stack: contextlib.AsyncExitStack
 ) -> Announcer | None:
     """Who tells the fleet of this dynproxy, with a lease as long as `stack`; None if nobody shall."""
     if settings.announce == "no":
@@ -121,19 +131,25 @@ async def announcer_of(
     route = route_to(settings.etcd_config().endpoints)
     admin = partial(admin_for_others, settings, settings.admin, route)
     keeper = await stack.enter_async_context(LeaseKeeper(etcd, ANNOUNCED, quiet=True))
-    down = Unreachables(followed, health)
-    return Announcer(Kind.DYNPROXY, etcd, keeper, settings.fleet_prefix, admin, services, unreachable=down)
+    return Announcer(Kind.DYNPROXY, etcd, keeper, settings.fleet_prefix, admin, services)
 
 
-async def follow_services(
-    settings: Settings, etcd: Etcd, drains: DrainWatch, followed: Following, stack: contextlib.AsyncExitStack
+async def follow_services(  # noqa: PLR0917 - each is a part of its own
+    settings: Settings,
+    etcd: Etcd,
+    drains: DrainWatch,
+    followed: Following,
+    memory: Memory,
+    health: HealthChecks,
+    stack: contextlib.AsyncExitStack,
 ) -> Links | None:
     """Follow every service of the command line in etcd; and, as long as `stack`, those that consumers ask for."""
     own = set(own_listeners(settings))
     reader = Reader(settings.prefix, Admission(settings.instances_in, own, docker_bridge()))
 
     def source(service: str) -> EtcdSource:
-        return EtcdSource(etcd, service, reader, drains, relist=settings.relist)
+        holding = Holding(service, settings.hold, partial(health.unhealthy, service), etcd.time_to_live)
+        return EtcdSource(etcd, service, reader, drains, relist=settings.relist, holding=holding, memory=memory)
 
     for name in sorted({front.service for front in settings.fronts}):
         followed.follow(source(name))

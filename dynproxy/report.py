@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ambcore.fleet import Drain
 from ambcore.health import Health
+from ambcore.hold import Missing
 from ambcore.model import Instance
 from ambcore.text import visible
 from ambnet.announce import NOT_ANNOUNCED
@@ -17,7 +18,7 @@ from ambnet.http import Admin
 from ambnet.metrics import OfEveryProgram, registry
 from ambnet.page.history import LOST, Counts
 from ambnet.relay.protocol import InstanceStats, ServiceStats
-from dynproxy.explain import explain
+from dynproxy.explain import OLD, explain
 from dynproxy.metrics import Metrics
 from dynproxy.parts import Parts
 from dynproxy.plane import PlaneStats
@@ -57,6 +58,7 @@ class Report:
             metrics,
             lambda name: explain(name, self.status()),
             self.traffic,
+            self.stale,
         )
 
     def health(self) -> str | None:
@@ -76,6 +78,12 @@ class Report:
             return "consumers are not known yet"
         unknown = [source.service for source in self._following.sources if not source.known.is_set()]
         return f"not known yet: {', '.join(unknown)}" if unknown else None
+
+    def stale(self) -> str:
+        """What is served without being known to be current, empty if nothing: said to whoever asks if we are ready."""
+        ages = {source.service: source.sight().age for source in self._following.sources}
+        old = [f"{service} is {age:.0f} s old" for service, age in ages.items() if age is not None and age > OLD]
+        return f"what is known of {', '.join(old)}" if old else ""
 
     def traffic(self) -> dict[str, Counts]:
         """What each service carried, by either plane; `failed` are connects that an instance did not answer, and
@@ -128,6 +136,7 @@ class Report:
             "docker": None if self._containers is None else _containers(self._containers),
             "links": None if self._links is None else self._links.status(),
             "fleet": self._fleet(),
+            "memory": self._memory(),
             "services": [self._service(source, stats) for source in self._following.sources],
         }
 
@@ -151,12 +160,20 @@ class Report:
             },
         }
 
+    def _memory(self) -> dict[str, Any] | None:
+        """Where what etcd tells is kept for the next life; None if nowhere."""
+        memory = self._parts.memory
+        if memory is None or memory.directory is None:
+            return None
+        return {"directory": str(memory.directory), "error": memory.error}
+
     def _service(self, source: Source, stats: PlaneStats) -> dict[str, Any]:
         traffic = stats.services.get(source.service, NOBODY)
         serving = stats.serves(source.service)
         health = self._health.state(source.service)
         known = frozenset(item.id for item in source.served or ())
         sight = source.sight()
+        held = {each.instance.id: each for each in source.holding.held} if isinstance(source, EtcdSource) else {}
         return {
             "name": source.service,
             "ports": list(
@@ -171,6 +188,7 @@ class Report:
             "watch": sight.watch.value,
             "revision": sight.revision,
             "view_age": _rounded(sight.age),
+            "recalled": sight.recalled,
             "error": sight.error,
             "parked": traffic.parked,
             "counters": dict(traffic.counters),
@@ -184,6 +202,7 @@ class Report:
                     health.instances.get(item.id),
                     item.id in serving.refusing,
                     source.drained_by(item) if isinstance(source, EtcdSource) else None,
+                    held.get(item.id),
                 )
                 for item in source.served
             ],
@@ -203,6 +222,7 @@ def _instance(  # noqa: PLR0917 - each from another part
     health: Health | None,
     refusing: bool,
     drain: Drain | None,
+    held: Missing | None,
 ) -> dict[str, Any]:
     ejected = traffic.ejected or refusing or (health is not None and health.down)
     return {
@@ -218,6 +238,9 @@ def _instance(  # noqa: PLR0917 - each from another part
         "drained": None
         if drain is None
         else {"by": drain.by, "since": drain.since, "why": drain.why, "host": drain.host or None},
+        "held": None
+        if held is None
+        else {"since": round(time.time() - (time.monotonic() - held.since)), "why": held.loss.value},
         "connections": traffic.connections,
         "connections_total": traffic.connections_total,
         "connect_failures": traffic.connect_failures,

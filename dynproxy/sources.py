@@ -7,14 +7,14 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
-from ambcore.drains import Drains
 from ambcore.fleet import Drain
-from ambcore.history import Changed, Listed, Message
+from ambcore.history import Changed, KeyDeleted, Listed, Message
+from ambcore.hold import Missing, first_loss
 from ambcore.model import Instance
 from ambcore.schema import service_prefix
 from ambcore.states import Watch
@@ -23,6 +23,8 @@ from ambnet.etcd import Etcd
 from ambnet.fleet import DrainWatch
 from ambnet.merged import merged
 from ambnet.watch import PrefixWatch
+from dynproxy.holding import Holding
+from dynproxy.memory import Memory
 
 log = logging.getLogger("source")
 
@@ -43,7 +45,8 @@ class Sight:
 
     `age` is the seconds since the view was last proven current, None before the first time; `error` why it is not
     current; `denied` that somebody has to allow us to look. `drift` counts differences that a safety look found,
-    `rejected` refusals by reason; `refused` says why of each record, by its name, that is refused now.
+    `rejected` refusals by reason; `refused` says why of each record, by its name, that is refused now. `recalled`: the
+    view is that of an earlier life.
     """
 
     watch: Watch
@@ -54,6 +57,7 @@ class Sight:
     drift: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    recalled: bool = False
 
 
 class Source(Protocol):
@@ -85,13 +89,23 @@ class Source(Protocol):
 class EtcdSource:
     """One service's records, and what operators drained of them, a Source.
 
-    `table` is what etcd holds, None before the first list; `drains` has to be entered by whoever shares it.
+    `table` is what etcd holds, None before the first list; `drains` has to be entered by whoever shares it, `memory`
+    to be run. `holding` says who is served though the record is gone.
     """
 
     trusted = True  # its registrar says that it is up
 
     def __init__(
-        self, etcd: Etcd, service: str, reader: Reader, drains: DrainWatch, *, relist: float, hold: float = HOLD
+        self,
+        etcd: Etcd,
+        service: str,
+        reader: Reader,
+        drains: DrainWatch,
+        *,
+        relist: float,
+        hold: float = HOLD,
+        holding: Holding | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.service = service
         self.reader = reader
@@ -100,18 +114,25 @@ class EtcdSource:
         self.known = asyncio.Event()
         self.rejected: Counter[str] = Counter()
         self.refused: dict[bytes, str] = {}
-        self.watch = PrefixWatch(etcd, service_prefix(service, reader.prefix), relist=relist)
+        self.holding = holding or Holding(service, 0.0, frozenset, etcd.time_to_live)
+        self._prefix = service_prefix(service, reader.prefix)
+        self._memory = memory or Memory(None)
+        self.watch = PrefixWatch(etcd, self._prefix, relist=relist, remembered=self._memory.recall(self._prefix))
         self._drains = drains
         self._hold = hold
+        self._leases: dict[bytes, int] = {}
+        self._past = 0
 
     async def __aenter__(self) -> Self:
         await self.watch.__aenter__()
+        self._memory.keep(self._prefix, self.watch, lambda: bool(self.holding.held))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.watch.__aexit__(kind, failure, trace)
+        await self._memory.leave(self._prefix)
 
     def sight(self) -> Sight:
         """How well it sees now."""
@@ -125,6 +146,7 @@ class EtcdSource:
             watch.drift_total,
             self.rejected,
             {key.decode(errors="replace"): why for key, why in self.refused.items()},
+            watch.recalled,
         )
 
     def drained_by(self, instance: Instance) -> Drain | None:
@@ -135,9 +157,10 @@ class EtcdSource:
         """The service's instances, first when they are known and then after every change that matters."""
         shown: Table | None = None
         next_at = 0.0
-        async with contextlib.aclosing(merged(self.watch, self._drains.changes())) as news:
+        streams = merged(self.watch, self._drains.changes(), self.holding.changes())
+        async with contextlib.aclosing(streams) as news:
             async for one in news:
-                if not isinstance(one, Drains):
+                if isinstance(one, Listed | Changed):
                     self._take(one)
                 if self.table is None:
                     continue
@@ -157,13 +180,46 @@ class EtcdSource:
                     self.known.set()
 
     def _take(self, message: Message) -> None:
+        before = self._recalled() if self.table is None else self.table
         self.table, refused = fold(self.table or Table(), message, self.reader)
         self._account(message, refused)
+        self.holding.vanished(self._missing(message, before, self.table))
+        if isinstance(message, Listed):
+            self._past = message.past
+            self._leases = {item.key: item.lease for item in message.items}
+            return
+        for event in message.events:
+            if isinstance(event, KeyDeleted):
+                self._leases.pop(event.key, None)
+            else:
+                self._leases[event.key] = event.lease
+
+    def _recalled(self) -> Table:
+        """What an earlier life knew, as far as those could still be held whose records are gone since."""
+        known = self.watch.remembered
+        if known is None or known.age > self.holding.seconds:
+            return Table()
+        self._leases = {item.key: item.lease for item in known.snapshot.items}
+        return fold(Table(), Listed(known.snapshot.items, known.snapshot.revision), self.reader)[0]
+
+    def _missing(self, message: Message, before: Table, after: Table) -> Iterator[Missing]:
+        """Those whose records a message has taken away, as operators wanted them."""
+        rewound = isinstance(message, Listed) and message.past != self._past
+        gone: Iterable[Instance]
+        if isinstance(message, Listed):
+            gone = diff(before, after).removed
+        else:
+            names = (event.key.removeprefix(self._prefix.encode()) for event in message.events)
+            found = (before.find(self.service, name.decode(errors="replace")) for name in dict.fromkeys(names))
+            gone = (item for item in found if item and not after.find(self.service, item.id))
+        for item in self._drains.drains.over(tuple(gone)):
+            lease = self._leases.get(f"{self._prefix}{item.id}".encode(), 0)
+            yield Missing(item, time.monotonic(), first_loss(lease, rewound=rewound), lease)
 
     def _marked(self, table: Table) -> Table:
-        """A table with the operators' word on it."""
+        """A table with those that are held, and the operators' word on it."""
         found = table.instances(self.service)
-        marked = self._drains.drains.over(found)
+        marked = self._drains.drains.over(self.holding.over(self._drains.drains.over(found)))
         return table if marked is found else Table(MappingProxyType({**table.services, self.service: marked}))
 
     def _account(self, message: Message, refused: tuple[Rejection, ...]) -> None:

@@ -219,6 +219,10 @@ class Etcd:
             self.last_error = None
             self._saying.say("connected", logging.INFO, "connected to etcd at %s", self.endpoint)
 
+    def avoid(self, error: RegistryUnavailableError) -> None:
+        """Go on with another member than the one in use: it answers, but not as it should."""
+        self._failed(self._use(), error, None)
+
     # How a call is made
 
     async def _call(
