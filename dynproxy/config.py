@@ -277,3 +277,5 @@ def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     if settings.links and settings.plane == "kernel":
         raise ConfigError("--plane", "kernel cannot go with --links, whose listeners come and go")
     return settings
+    if settings.max_per_instance is not None and settings.max_per_instance < settings.workers:
+        raise ConfigError("--max-per-instance", f"expected at least the {settings.workers} of --workers, who share it")

@@ -60,6 +60,9 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
     """What the kernel can do for these settings."""
     if why := only_relay(settings):
         return Probe((), why)
+    for cap in ("max_per_source", "max_per_instance"):
+        if getattr(settings, cap) is not None:
+            return f"--{cap.replace('_', '-')} needs to count connections, which the relay does"
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")
 
 

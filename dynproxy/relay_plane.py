@@ -13,6 +13,7 @@ from functools import partial
 from ambcore.backoff import backoff
 from ambcore.model import Instance, Protocol
 from ambnet.daemon import background, cancel
+from ambnet.relay.limits import shared
 from ambnet.relay.protocol import (
     UDP,
     Configure,
@@ -252,7 +253,7 @@ class RelayPlane:
         settings = self._settings
         setup = Configure(
             tuple(self._route_setup(route, some) for route, some in sockets.items()),
-            settings.limits,
+            shared(settings.limits, settings.workers, slot),
             settings.drain,
             settings.log_level,
             allow=tuple(map(str, settings.allow)),

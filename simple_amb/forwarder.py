@@ -10,6 +10,7 @@ from ambcore.model import Protocol, join_host_port
 from ambnet.notify import notify, watchdog_interval
 from ambnet.relay.access import Access
 from ambnet.relay.inherited import inherited
+from ambnet.relay.capped import relay_within
 from ambnet.relay.limits import calm_collector, raise_file_limit
 from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
@@ -34,7 +35,7 @@ class Forwarder:
         self.stopping = False
         self.loop = Loop()
         access = Access(settings.allow, settings.accept_proxy)
-        self.relay = Relay(self.loop, settings.limits, raise_file_limit(), self._on_broken, access)
+        self.relay = relay_within(self.loop, settings.limits, raise_file_limit(), self._on_broken, access)
         for forward, sockets in served:
             self._serve(forward, sockets)
 

@@ -139,5 +139,26 @@ class RelayOptions:
             idle_timeout=self.idle_timeout,
             half_open_timeout=self.half_open_timeout,
             max_connections=self.max_connections,
+    max_per_source: int | None = option(
+        "--max-per-source",
+        default=None,
+        help="connections a client address may have at once, by PROXY header where there is one; more are reset, "
+        "and each of several workers counts its own; default: any number",
+        parse=count,
+        env=["AMB_MAX_PER_SOURCE"],
+        metavar="N",
+    )
+    max_per_instance: int | None = option(
+        "--max-per-instance",
+        default=None,
+        help="connections an instance gets at once, several workers sharing them out; when all have as many, clients "
+        "wait; default: any number",
+        parse=count,
+        env=["AMB_MAX_PER_INSTANCE"],
+        metavar="N",
+    )
+
             udp_sessions=self.udp_sessions,
         )
+            max_per_source=self.max_per_source,
+            max_per_instance=self.max_per_instance,

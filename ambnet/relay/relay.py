@@ -51,6 +51,7 @@ class Relay:
         self.loop = loop
         self.limits = limits
         self.access = access
+        self._plain = access.anybody  # clients are taken on without a question
         self.cap = connection_cap(limits.max_connections, files)
         self.pipes = PipePool()
         self.listeners: list[Listener] = []
@@ -102,7 +103,7 @@ class Relay:
         if self.datagrams.roll:
             self.datagrams.make_room()
         source = address[0].removeprefix("::ffff:")
-        if self.access.anybody and not route.send_proxy:
+        if self._plain and not route.send_proxy:
             Dial(self, route, client, source).start()
         elif self.access.expects_header(source):
             Greeting(self, route, client, (source, address[1])).start()
@@ -118,10 +119,18 @@ class Relay:
         """Take on a client of whom it matters who it is."""
         if self.access.admits(source[0]):
             preface = _preface(route.send_proxy, client, source, destination) if route.send_proxy else b""
-            Dial(self, route, client, source[0], preface).start()
+            self._take_on(route, client, source[0], preface)
             return
         route.counters["not_allowed"] += 1
         self.say_seldom("allow", f"{route.name}: a client at {source[0]} is refused, it is outside --allow")
+        self._refuse(client)
+
+    def _take_on(self, route: Route, client: int, source: str, preface: bytes) -> None:
+        """Find an instance for a client that may be served."""
+        Dial(self, route, client, source, preface).start()
+
+    def _refuse(self, client: int) -> None:
+        """Close a client with RST."""
         reset_on_close(sock := Socket(fileno=client))
         self.loop.discard(sock.detach())
         self._one_less()

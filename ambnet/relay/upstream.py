@@ -65,11 +65,13 @@ class Upstream:
     """One address of one instance, and how it behaved.
 
     `left` is when it was removed from the table, None while it is in it. `open` counts its connections; those of its
-    `traffic` are the instance's, which may have had another address before.
+    `traffic` are the instance's, which may have had another address before. `awaited` counts the clients that wait for
+    its answer, where there is a cap (`capped`).
     """
 
     __slots__ = (
         "address",
+        "awaited",
         "ejected_until",
         "failures",
         "family",
@@ -91,6 +93,7 @@ class Upstream:
         self.traffic = traffic
         traffic.addresses += 1
         self.open = 0
+        self.awaited = 0
         self.update(endpoint)
         self.failures = 0
         self.penalty = EJECT_FIRST

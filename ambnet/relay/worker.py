@@ -15,6 +15,7 @@ from ambnet.log import LEVELS, OneLine
 from ambnet.relay.access import Access
 from ambnet.relay.accounts import Accounts
 from ambnet.relay.balanced import balanced
+from ambnet.relay.capped import relay_within
 from ambnet.relay.control import Control
 from ambnet.relay.dial import Phase
 from ambnet.relay.doors import Doors
@@ -103,7 +104,7 @@ class Worker:
         logging.getLogger().setLevel(LEVELS[setup.log_level])
         self.orphan_drain = setup.orphan_drain
         access = Access(*(map(ipaddress.ip_network, networks) for networks in (setup.allow, setup.accept_proxy)))
-        self.relay = Relay(self.loop, setup.limits, raise_file_limit(), self._on_broken, access)
+        self.relay = relay_within(self.loop, setup.limits, raise_file_limit(), self._on_broken, access)
         for service in setup.services:
             self._open(service)
         if self._doors is not None:
