@@ -159,6 +159,15 @@ class Settings(EtcdOptions, DockerOptions, RelayOptions, AdminOptions, AnnounceO
         parse=choice(*POLICIES),
         env=["AMB_POLICY"],
     )
+    slow_start: float = option(
+        "--slow-start",
+        default=0.0,
+        help="an instance that comes, or comes back from being down, gets a tenth of its share at first and all of it "
+        "after so long; default: all at once",
+        parse=seconds,
+        env=["AMB_SLOW_START"],
+        metavar="SECONDS",
+    )
     on_removal: Removal = option(
         "--on-removal",
         default=KEEP,
@@ -274,8 +283,8 @@ def read(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     parse_fronts(settings.services)
     if settings.links and settings.containers:
         raise ConfigError("--links", "cannot go with --container: run one dynproxy for each")
+    if settings.max_per_instance is not None and settings.max_per_instance < settings.workers:
+        raise ConfigError("--max-per-instance", f"expected at least the {settings.workers} of --workers, who share it")
     if settings.links and settings.plane == "kernel":
         raise ConfigError("--plane", "kernel cannot go with --links, whose listeners come and go")
     return settings
-    if settings.max_per_instance is not None and settings.max_per_instance < settings.workers:
-        raise ConfigError("--max-per-instance", f"expected at least the {settings.workers} of --workers, who share it")

@@ -7,6 +7,7 @@ import contextlib
 import time
 
 from ambcore.model import Address, Instance
+from ambcore.slow_start import SlowStart
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
 from dynproxy.sources import Source
@@ -15,7 +16,11 @@ from dynproxy.sources import Source
 class Follower:
     """Carries a source's snapshots to the plane, and the checks' findings with them."""
 
-    def __init__(self, source: Source, health: HealthChecks, plane: DataPlane) -> None:
+    An instance that comes or comes back starts slowly, over so many seconds. One that nobody vouches for does not: it
+    has come long before its first check.
+    """
+
+    def __init__(self, source: Source, health: HealthChecks, plane: DataPlane, slow_start: float = 0.0) -> None:
         self.source = source
         self._health = health
         self._plane = plane
@@ -23,6 +28,8 @@ class Follower:
         self._since: dict[tuple[str, Address], float] = {}
         self._health_changed = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
+        self._slow_start = SlowStart(slow_start if source.trusted else 0.0)
+        self._next_step: asyncio.TimerHandle | None = None
 
     def health_changed(self) -> None:
         """Note that the set of unhealthy instances is another."""
@@ -31,6 +38,10 @@ class Follower:
     def since(self, instance: Instance) -> float | None:
         """When it was first seen at its address, in seconds since 1970; None if it is not known."""
         return self._since.get((instance.id, instance.address))
+
+    def share(self, instance: Instance) -> float:
+        """The part of its weight that an instance has now, as it may be starting: 0.1 to 1."""
+        return self._slow_start.share(instance, asyncio.get_running_loop().time())
 
     async def follow_records(self) -> None:
         """Endless: every snapshot."""
@@ -52,5 +63,17 @@ class Follower:
     async def _apply(self) -> None:
         async with self._one_at_a_time:
             self._health_changed.clear()
-            service = self.source.service
-            await self._plane.apply(service, self._instances, self._health.unhealthy(service))
+            unhealthy = self._health.unhealthy(self.source.service)
+            now = asyncio.get_running_loop().time()
+            instances = self._slow_start.eased(self._instances, unhealthy, now)
+            self._note_next_step(now)
+            await self._plane.apply(self.source.service, instances, unhealthy)
+
+    def _note_next_step(self, now: float) -> None:
+        """Have the weights looked at again when they are to change."""
+        if self._next_step is not None:
+            self._next_step.cancel()
+        rest = self._slow_start.rest(now)
+        self._next_step = (
+            None if rest is None else asyncio.get_running_loop().call_at(now + rest, self._health_changed.set)
+        )

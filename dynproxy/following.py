@@ -19,12 +19,16 @@ from dynproxy.sources import Source
 class Following:
     """Every source that is followed, each in a task of its own, and every front that is open. Use `following`.
 
-    Open a service's fronts before its source is followed, and close them after it is not followed any more.
+    Open a service's fronts before its source is followed, and close them after it is not followed any more. Instances
+    that come start slowly, over `slow_start` seconds.
     """
 
-    def __init__(self, health: HealthChecks, plane: DataPlane, fronts: Iterable[Front] = ()) -> None:
+    def __init__(
+        self, health: HealthChecks, plane: DataPlane, fronts: Iterable[Front] = (), slow_start: float = 0.0
+    ) -> None:
         self._health = health
         self._plane = plane
+        self._slow_start = slow_start
         self._fronts = dict.fromkeys(fronts)
         self._followers: dict[str, Follower] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -55,7 +59,7 @@ class Following:
         service = source.service
         if service in self._followers:
             raise IllegalStepError(f"{service} is followed already")
-        self._followers[service] = follower = Follower(source, self._health, self._plane)
+        self._followers[service] = follower = Follower(source, self._health, self._plane, self._slow_start)
         self._tasks[service] = task = asyncio.create_task(_keep(follower), name=f"follow {service}")
         task.add_done_callback(self._ended)
 
@@ -78,6 +82,11 @@ class Following:
         follower = self._followers.get(instance.service)
         return follower.since(instance) if follower else None
 
+    def share(self, instance: Instance) -> float:
+        """The part of its weight that an instance has now, as it may be starting: 0.1 to 1."""
+        follower = self._followers.get(instance.service)
+        return follower.share(instance) if follower else 1.0
+
     async def known(self) -> None:
         """Until every service that is followed now is known."""
         await asyncio.gather(*(source.known.wait() for source in self.sources))
@@ -98,12 +107,14 @@ class Following:
 
 
 @contextlib.asynccontextmanager
-async def following(health: HealthChecks, plane: DataPlane, fronts: Iterable[Front] = ()) -> AsyncIterator[Following]:
+async def following(
+    health: HealthChecks, plane: DataPlane, fronts: Iterable[Front] = (), slow_start: float = 0.0
+) -> AsyncIterator[Following]:
     """A Following for the length of a block, which ends with the error of a source that fails for good.
 
     `fronts` are those that the plane has open already.
     """
-    made = Following(health, plane, fronts)
+    made = Following(health, plane, fronts, slow_start)
     try:
         async with background(made.failure):
             yield made

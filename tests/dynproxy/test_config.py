@@ -7,6 +7,7 @@ import pytest
 from ambcore.errors import ConfigError
 from ambcore.model import Address
 from dynproxy.config import CUT, KEEP, Front, Removal, parse_removal, read
+from dynproxy.planes import only_relay
 from dynproxy.proxy import own_listeners
 
 
@@ -51,6 +52,10 @@ def test_fronts_are_what_the_arguments_name(typed: str, fronts: list[Front]) -> 
         ("redis-A 6379 --prefix /", "--prefix"),
         ("--links --container web", "--links"),
         ("--links --plane kernel", "--plane"),
+        ("redis-A 6379 --max-per-source 0", "--max-per-source"),
+        ("redis-A 6379 --max-per-instance x", "--max-per-instance"),
+        ("redis-A 6379 --workers 4 --max-per-instance 3", "--max-per-instance"),
+        ("redis-A 6379 --slow-start soon", "--slow-start"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_the_name_of_its_option(typed: str, named: str) -> None:
@@ -94,3 +99,10 @@ def test_C25_a_proxy_on_all_addresses_knows_itself_at_each(listen: list[str]) ->
 def test_a_proxy_on_one_address_is_nowhere_else() -> None:
     settings = read(["redis-A", "6379", "--listen", "10.0.0.1"], {})
     assert own_listeners(settings) == {Address("10.0.0.1", 6379)}
+
+
+@pytest.mark.parametrize("option", ["--max-per-source", "--max-per-instance"])
+def test_whoever_counts_connections_is_the_relay_and_says_so(option: str) -> None:
+    settings = read(["redis-A", "6379", option, "5"], {})
+    assert only_relay(settings).startswith(f"{option} needs to count connections")
+    assert {settings.limits.max_per_source, settings.limits.max_per_instance} == {5, None}
