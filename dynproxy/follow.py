@@ -14,7 +14,7 @@ from dynproxy.sources import Source
 
 
 class Follower:
-    """Carries a source's snapshots to the plane, and the checks' findings with them."""
+    """Carries a source's snapshots to the plane, and the checks' findings with them.
 
     An instance that comes or comes back starts slowly, over so many seconds. One that nobody vouches for does not: it
     has come long before its first check.

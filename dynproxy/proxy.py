@@ -61,7 +61,7 @@ async def proxy(settings: Settings, life: Life) -> int:
             knock=partial(knock, words=local(settings.send_proxy)) if settings.send_proxy else knock,
         )
         expected = containers.fronts if containers else ()
-        plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected, waiting=turns.waiting))
+        plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts, settings.slow_start))
         memory = Memory(settings.state if etcd else None)
         await stack.enter_async_context(background(memory.run))
