@@ -1,7 +1,7 @@
 # The verbs of this repository; each is a short script or one command. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system faults docs docs-serve setup clean
+.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system faults soak docs docs-serve setup clean
 # Targets share the engine and the environment: their steps run one after another.
 .NOTPARALLEL:
 
@@ -54,6 +54,9 @@ system: setup images ## the tests against Docker, namespaces and two real hosts
 
 faults: setup images ## inject every fault of docs/faults.md, the long ones too, and print what came of it (build/faults.json)
 	@$(bin)/pytest --faults
+
+soak: setup images ## HOURS=1 of mixed load with a random fault every half minute (SEED=N for the same again), and docs/soak.md
+	@$(bin)/python -m tests.soak --hours $(or $(HOURS),1) $(if $(SEED),--seed $(SEED)) --report
 
 docs: setup ## write what is generated in docs/ and build the manual into build/site
 	@$(bin)/python scripts/options

@@ -1,0 +1,143 @@
+"""One soak: faults from a shuffled deck while the load goes on, each undone and the scene right before the next."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.soak import faults_of_etcd, faults_of_instances, faults_of_ours
+from tests.soak.client import PATIENCE
+from tests.soak.done import FAULTS
+from tests.soak.judging import Excuse, Failure, sort_out
+from tests.soak.levels import Course, complaints, course
+from tests.soak.oracle import wait_right
+from tests.soak.sampler import Sampler
+from tests.soak.scene import Scene, stage
+
+REGISTERED = (faults_of_etcd, faults_of_instances, faults_of_ours)
+EVERY = 30.0  # seconds from a fault's beginning to the next one's, or longer if it takes longer
+CALM = 3.0  # seconds between two faults in any case
+WARM_UP, WARM_UP_MOST = 0.15, 600.0  # of the run, seconds: after that memory is judged
+BAD = re.compile(r"exception was never retrieved|Traceback|^CRITICAL", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: how many seconds, from which seed, which faults, how many of each program."""
+
+    seconds: float
+    seed: int
+    faults: Sequence[str] = ()
+    pairs: int = 2
+
+    def deck(self, lot: random.Random) -> Iterator[str]:
+        """Endless: all faults in an order drawn by lot, and again."""
+        while True:
+            names = sorted(self.faults or FAULTS)
+            lot.shuffle(names)
+            yield from names
+
+
+@dataclass
+class Event:
+    """A fault that was injected. Moments are on the monotonic clock; `right` is how long after its end all was well."""
+
+    name: str
+    to: str
+    began: float
+    took: float
+    right: float
+    excuses: Sequence[Excuse] = ()
+    explained: int = 0
+    slowest: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What a run came to. `problems` are the reasons why it failed: none, if it held."""
+
+    order: Order
+    started: float
+    seconds: float = 0.0
+    events: list[Event] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    unexplained: list[Failure] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    courses: dict[str, Course] = field(default_factory=dict)
+    steady: set[str] = field(default_factory=set)
+    logs: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def soak(order: Order, folder: Path) -> Outcome:
+    """Run it. Whatever happens, everything that was started is gone on return."""
+    with stage(folder, pairs=order.pairs) as scene:
+        outcome = Outcome(order, time.monotonic())
+        with Sampler(scene) as sampler:
+            try:
+                wait_right(scene)
+                _inject(scene, order, outcome)
+                scene.load.finish()
+            except AssertionError as error:
+                outcome.problems.append(str(error))
+        outcome.seconds = time.monotonic() - outcome.started
+        _judge(scene, sampler, outcome)
+    return outcome
+
+
+def _inject(scene: Scene, order: Order, outcome: Outcome) -> None:
+    lot = random.Random(order.seed)
+    end = outcome.started + order.seconds
+    for name in order.deck(lot):
+        began = time.monotonic()
+        if began + CALM > end:
+            return
+        done = FAULTS[name](scene, lot)
+        took = time.monotonic() - began
+        event = Event(name, done.to, began, took, 0.0, done.excuses)
+        outcome.events.append(event)
+        event.right = wait_right(scene)
+        _alive(scene)
+        say(f"{began - outcome.started:6.0f} s  {name} ({done.to}): {took:.1f} s, right {event.right:.1f} s later; "
+            f"{scene.load.counts_in_all()}; {len(scene.load.failures)} failed")  # fmt: skip
+        time.sleep(max(CALM, min(began + EVERY, end) - time.monotonic()))
+
+
+def _alive(scene: Scene) -> None:
+    assert scene.load.alive, "the load has ended"
+    for program in scene.ours.values():
+        code = program.program.process.poll()
+        assert code is None, f"{program.name} has ended with {code}: {program.program.log[-2000:]}"
+
+
+def _judge(scene: Scene, sampler: Sampler, outcome: Outcome) -> None:
+    outcome.failures, outcome.counts = list(scene.load.failures), dict(scene.load.counts)
+    explained, outcome.unexplained = sort_out(outcome.failures, [event.excuses for event in outcome.events])
+    for event, number in zip(outcome.events, explained, strict=True):
+        event.explained = number
+        until = event.began + event.took + PATIENCE
+        event.slowest = max(
+            (slow["took"] for slow in scene.load.slow if event.began < slow["begun"] < until), default=0.0
+        )
+    outcome.problems += [f"unexplained: {failure}" for failure in outcome.unexplained]
+    after = outcome.started + min(WARM_UP_MOST, WARM_UP * outcome.seconds)
+    for name, samples in sampler.samples.items():
+        if (found := course(samples, after)) is not None:
+            outcome.courses[name] = found
+            if any(name.startswith(each.name) and each.steady for each in scene.ours.values()):
+                outcome.steady.add(name)
+                outcome.problems += complaints(name, found)
+    for name, program in scene.ours.items():
+        outcome.logs[name] = "".join(life.log for life in program.lives)
+        outcome.problems += [f"{name} says {line!r}" for line in outcome.logs[name].splitlines() if BAD.search(line)]
+
+
+def say(text: str) -> None:
+    """A line for whoever watches."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
