@@ -36,6 +36,7 @@ from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
 from dynproxy.report import Report, before_containers
 from dynproxy.sources import EtcdSource
+from dynproxy.unreachable import Unreachables
 
 if TYPE_CHECKING:
     from dynproxy.docker_source import Containers
@@ -69,7 +70,7 @@ async def proxy(settings: Settings, life: Life) -> int:
         links = (
             await follow_services(settings, etcd, drains, followed, memory, health, stack) if etcd and drains else None
         )
-        announcer = await announcer_of(settings, etcd, followed, stack) if etcd else None
+        announcer = await announcer_of(settings, etcd, followed, health, stack) if etcd else None
         report = Report(
             Parts(settings, etcd, containers, links, followed, plane, health, life, drains, announcer, memory)
         )
@@ -119,7 +120,7 @@ async def known_drains(settings: Settings, etcd: Etcd, memory: Memory, stack: co
 
 
 async def announcer_of(
-    settings: Settings, etcd: Etcd, followed: Following, stack: contextlib.AsyncExitStack
+    settings: Settings, etcd: Etcd, followed: Following, health: HealthChecks, stack: contextlib.AsyncExitStack
 ) -> Announcer | None:
     """Who tells the fleet of this dynproxy, with a lease as long as `stack`; None if nobody shall."""
     if settings.announce == "no":
@@ -131,7 +132,8 @@ async def announcer_of(
     route = route_to(settings.etcd_config().endpoints)
     admin = partial(admin_for_others, settings, settings.admin, route)
     keeper = await stack.enter_async_context(LeaseKeeper(etcd, ANNOUNCED, quiet=True))
-    return Announcer(Kind.DYNPROXY, etcd, keeper, settings.fleet_prefix, admin, services)
+    down = Unreachables(followed, health)
+    return Announcer(Kind.DYNPROXY, etcd, keeper, settings.fleet_prefix, admin, services, unreachable=down)
 
 
 async def follow_services(  # noqa: PLR0917 - each is a part of its own

@@ -63,6 +63,8 @@ def fleet(sight: Sight) -> Fleet:
             for service in parts(document, "services", MOST_SERVICES):
                 _of_proxy(board, said, service, sight)
             _of_links(board, said, part(document, "links"))
+        if said.document is None:
+            _announced(board, said)
     for key, reasons in board.ejected.items():
         seat = board.seats[key]
         if seat.state is not State.REFUSED:
@@ -165,6 +167,14 @@ def _of_proxy(board: _Board, said: Said, service: Document, sight: Sight) -> Non
         for row in parts(service, "refused", MOST_LINES):
             _refused(board, name, text(row, "key"), text(row, "why"))
     board.stands.setdefault(name, []).append(_stand(said, service, work))
+
+
+def _announced(board: _Board, said: Said) -> None:
+    """What a proxy that cannot be asked announces not to reach."""
+    for one in said.unreachable:
+        if (one.service, one.instance) in board.seats:
+            reasons = board.ejected.setdefault((one.service, one.instance), {})
+            reasons.setdefault(one.why, []).append(said.host or said.name)
 
 
 def _refused(board: _Board, service: str, record: str, why: str) -> None:
