@@ -51,6 +51,9 @@ def only_relay(settings: Settings) -> str:
     if settings.send_proxy or settings.accept_proxy:
         option = "--send-proxy" if settings.send_proxy else "--accept-proxy"
         return f"{option}: headers of the PROXY protocol stand among the bytes, which the relay carries"
+    for cap in ("max_per_source", "max_per_instance"):
+        if getattr(settings, cap) is not None:
+            return f"--{cap.replace('_', '-')} needs to count connections, which the relay does"
     if settings.policy not in DRAWS:
         return f"{settings.policy} needs to count connections, which the relay does"
     return ""
@@ -60,9 +63,6 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
     """What the kernel can do for these settings."""
     if why := only_relay(settings):
         return Probe((), why)
-    for cap in ("max_per_source", "max_per_instance"):
-        if getattr(settings, cap) is not None:
-            return f"--{cap.replace('_', '-')} needs to count connections, which the relay does"
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")
 
 

@@ -9,12 +9,11 @@ import socket
 from ambcore.model import Protocol, join_host_port
 from ambnet.notify import notify, watchdog_interval
 from ambnet.relay.access import Access
-from ambnet.relay.inherited import inherited
 from ambnet.relay.capped import relay_within
+from ambnet.relay.inherited import inherited
 from ambnet.relay.limits import calm_collector, raise_file_limit
 from ambnet.relay.listener import Listener
 from ambnet.relay.loop import Loop
-from ambnet.relay.relay import Relay
 from ambnet.relay.sockets import open_datagrams, open_listeners
 from simple_amb.config import Settings
 from simple_amb.targets import Targets, by_name

@@ -131,14 +131,6 @@ class RelayOptions:
         metavar="N",
     )
 
-    @property
-    def limits(self) -> Limits:
-        """What the relay has to keep to."""
-        return Limits(
-            connect_timeout=self.connect_timeout,
-            idle_timeout=self.idle_timeout,
-            half_open_timeout=self.half_open_timeout,
-            max_connections=self.max_connections,
     max_per_source: int | None = option(
         "--max-per-source",
         default=None,
@@ -158,7 +150,15 @@ class RelayOptions:
         metavar="N",
     )
 
-            udp_sessions=self.udp_sessions,
-        )
+    @property
+    def limits(self) -> Limits:
+        """What the relay has to keep to."""
+        return Limits(
+            connect_timeout=self.connect_timeout,
+            idle_timeout=self.idle_timeout,
+            half_open_timeout=self.half_open_timeout,
+            max_connections=self.max_connections,
             max_per_source=self.max_per_source,
             max_per_instance=self.max_per_instance,
+            udp_sessions=self.udp_sessions,
+        )
