@@ -55,7 +55,7 @@ system: setup images ## the tests against Docker, namespaces and two real hosts
 faults: setup images ## inject every fault of docs/faults.md, the long ones too, and print what came of it (build/faults.json)
 	@$(bin)/pytest --faults
 
-soak: setup images ## HOURS=1 of mixed load with a random fault every half minute (SEED=N for the same again), and docs/soak.md
+soak: setup ## HOURS=1 of mixed load with a random fault every half minute (SEED=N for the same again), and docs/soak.md
 	@$(bin)/python -m tests.soak --hours $(or $(HOURS),1) $(if $(SEED),--seed $(SEED)) --report
 
 docs: setup ## write what is generated in docs/ and build the manual into build/site

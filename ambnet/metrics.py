@@ -7,6 +7,8 @@ declarations.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,6 +60,7 @@ BUILD = Family("amb_build_info", "Always 1; which program this is, and of which 
 HEALTHY = Family("amb_healthy", "1 while /healthz says ok: nobody has to act.")
 READY = Family("amb_ready", "1 while /readyz says ok.")
 LOOP_LAG = Family("amb_loop_lag_seconds", "The most that the event loop was late within the last 15 s.")
+TASKS = Family("amb_tasks", "Tasks of the event loop; while nobody comes and goes their number stays the same.")
 LOG_DROPPED = Family("amb_log_lines_dropped_total", "Lines of the log that nobody read in time.")
 ETCD_CONNECTED = Family("amb_etcd_connected", "1 while etcd answers.")
 DOCKER_CONNECTED = Family("amb_docker_connected", "1 while the Docker daemon answers.")
@@ -66,7 +69,7 @@ LEASE_HELD = Family("amb_lease_held", "1 while the lease of what this program wr
 LEASE_GRANTS = Family("amb_lease_grants_total", "Leases granted: more than one means that one was lost.")
 ANNOUNCED = Family("amb_announced", "1 while this program is announced in etcd; nothing with --announce no.")
 
-EVERYWHERE = (BUILD, HEALTHY, READY, LOOP_LAG, LOG_DROPPED)
+EVERYWHERE = (BUILD, HEALTHY, READY, LOOP_LAG, TASKS, LOG_DROPPED)
 PROCESS = (  # of prometheus-client's own collector; a process's name for them is the same everywhere
     Family("process_cpu_seconds_total", "Processor time of this process, without its workers."),
     Family("process_resident_memory_bytes", "Memory that this process has resident."),
@@ -144,7 +147,15 @@ class OfEveryProgram(Collector):
         yield HEALTHY.one(self._health() is None)
         yield READY.one(self._readiness() is None)
         yield LOOP_LAG.one(self._life.loop_lag)
+        yield TASKS.one(_tasks())
         yield LOG_DROPPED.one(log.dropped())
+
+
+def _tasks() -> int:
+    """How many tasks the running event loop has; none outside of one."""
+    with contextlib.suppress(RuntimeError):
+        return len(asyncio.all_tasks())
+    return 0
 
 
 def registry(*collectors: Collector) -> CollectorRegistry:
