@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -32,8 +33,10 @@ T = TypeVar("T")
 class Life:
     """What a program is told about its own life, and what it tells the service manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float = math.inf) -> None:
+        """`deadline` are the seconds that the program takes for its end; HARD_EXIT later it is ended."""
         self.stopping = asyncio.Event()
+        self._deadline = deadline
         self.started = time.monotonic()
         self.lags: deque[float] = deque(maxlen=LAG_KEPT)
 
@@ -52,6 +55,8 @@ class Life:
             log.info("stopping: %s", why)
             notify("STOPPING=1")
             self.stopping.set()
+            if self._deadline < math.inf:
+                asyncio.get_running_loop().call_later(self._deadline + HARD_EXIT, _leave)
 
     async def unless_stopping(self, wait: Awaitable[T]) -> T | None:
         """The result of `wait`, or None as soon as the program stops (then `wait` is cancelled)."""
@@ -120,7 +125,7 @@ def run(story: Story, *, deadline: float) -> int:
 
 
 async def _live(story: Story, deadline: float) -> int:
-    life = Life()
+    life = Life(deadline)
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
@@ -128,7 +133,6 @@ async def _live(story: Story, deadline: float) -> int:
             log.warning("second %s: leaving at once", number.name)
             _leave()
         life.stop(number.name)
-        loop.call_later(deadline + HARD_EXIT, _leave)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -29,6 +29,7 @@ from ambnet.daemon import background
 from ambnet.options import option
 from ambnet.page.board import Board, OwnBoard, keep_history
 from ambnet.page.history import Counts, History
+from ambnet.relay.inherited import inherited
 from ambnet.threads import in_thread
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("admin")
 
+BACKLOG = 128
 MAX_REQUEST = 16384  # bytes; every request here is a bare GET
+MOST = 128  # connections at once: whoever opens more must not take the files that the program itself needs
+PATIENCE = 15.0  # seconds a connection may last without a whole request
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_NAME = 512  # characters of what /explain.json is asked for; a record's key has no more bytes
@@ -89,7 +93,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     DNS rebinding needs a name of the attacker's; IP literals, `localhost` and bare host names (a container's) are
     none.
     """
-    host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
+    asked = request.headers.get("Host", "")  # who sends none is no browser
+    host = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdigit() else asked
     if "." in host and not _is_ip(host):
         raise web.HTTPForbidden(text="this Host is not served here\n")
     response = await handler(request)
@@ -183,6 +188,70 @@ def _application(admin: Admin) -> web.Application:
     return application
 
 
+def admin_sockets(where: tuple[str, int] | None, option: str = "--admin") -> list[socket.socket]:
+    """Listening sockets for an admin server, those that a process before us gave where it did; none for None.
+
+    Raises ConfigError if the address cannot be had.
+    """
+    made: list[socket.socket] = []
+    try:
+        for address in _resolved(*where) if where is not None else ():
+            handed = inherited().take(socket.SOCK_STREAM, address[0], address[1])
+            made += handed or [_listening(address)]
+    except OSError as error:
+        for sock in made:
+            sock.close()
+        raise ConfigError(option, f"{join_host_port(*where or ('', 0))}: {error.strerror}") from error
+    return made
+
+
+def _resolved(host: str, port: int) -> list[tuple[str, int]]:
+    """Every address of a host. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((str(address[0]), port) for *_, address in found))
+
+
+def _listening(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    return socket.create_server(address, family=family, backlog=BACKLOG)
+
+
+class _Full(asyncio.Protocol):
+    """Resets a connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - the type's, not ours
+        transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def _visited(
+    application: web.Application, where: tuple[str, int], sockets: Sequence[socket.socket] | None
+) -> AsyncIterator[None]:
+    """Serve while the body runs: only so many visitors at once, and none that waits, lest they wear us out. OSError."""
+    runner = web.AppRunner(
+        application, access_log=None, shutdown_timeout=1.0, handler_cancellation=True, keepalive_timeout=PATIENCE
+    )
+    await runner.setup()
+
+    def visitor() -> asyncio.Protocol:
+        server = runner.server
+        return _Full() if server is None or len(server.connections) >= MOST else server()
+
+    loop = asyncio.get_running_loop()
+    doors: list[asyncio.Server] = []
+    try:
+        if sockets is None:
+            doors.append(await loop.create_server(visitor, *where))
+        else:
+            doors += [await loop.create_server(visitor, sock=sock) for sock in sockets]
+        yield
+    finally:
+        for door in doors:
+            door.close()
+        await runner.cleanup()
+
+
 @contextlib.asynccontextmanager
 async def serve_admin(
     where: tuple[str, int] | None,
@@ -191,8 +260,10 @@ async def serve_admin(
     board: Board | None = None,
     more: Mapping[str, Handler] = MappingProxyType({}),
     option: str = "--admin",
+    sockets: Sequence[socket.socket] | None = None,
 ) -> AsyncIterator[None]:
-    """Serve while the body runs; with `where` None serve nothing. Raises ConfigError if the address cannot be had.
+    """Serve while the body runs, on `sockets` if they were made before; with `where` None serve nothing. Raises
+    ConfigError if the address cannot be had.
 
     The page shows `board`, or else this program alone; `more` are further paths.
     """
@@ -204,15 +275,11 @@ async def serve_admin(
     for path, handler in more.items():
         application.router.add_get(path, handler)
     _Page(board or OwnBoard(socket.gethostname(), admin), history).add_to(application)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
-    await runner.setup()
-    try:
+    async with contextlib.AsyncExitStack() as stack:
         try:
-            await web.TCPSite(runner, *where).start()
+            await stack.enter_async_context(_visited(application, where, sockets))
         except OSError as error:
             raise ConfigError(option, f"{join_host_port(*where)}: {error.strerror}") from error
         log.info("admin on http://%s", join_host_port(*where))
-        async with background(lambda: keep_history(history, admin.traffic)):
-            yield
-    finally:
-        await runner.cleanup()
+        await stack.enter_async_context(background(lambda: keep_history(history, admin.traffic)))
+        yield

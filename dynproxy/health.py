@@ -101,6 +101,7 @@ class HealthChecks:
         self._under_way: dict[Address, Probe] = {}
         self._complain_at = 0.0
         self._alarm: asyncio.Future[None] | None = None
+        self._learnt = asyncio.Event()
 
     def watch(self, service: str, instances: tuple[Instance, ...], *, trusted: bool = True) -> None:
         """Make these the instances of a service, whole state each time. A new one is checked at once.
@@ -132,6 +133,12 @@ class HealthChecks:
         if health is not None and health.state is State.UP and address not in self._suspects:
             self._suspects.put(address, 0.0)
             self._wake()
+
+    async def first_looks(self) -> None:
+        """Until it is known of each instance whether it answers; at once where nothing is checked."""
+        while any(item.state is State.SUSPECT or item.took is None for item in self._health.values()):
+            self._learnt.clear()
+            await self._learnt.wait()
 
     def unhealthy(self, service: str) -> Unhealthy:
         """The ids of the service's instances that do not answer."""
@@ -234,6 +241,7 @@ class HealthChecks:
     def _learn(self, address: Address, result: Result, began: float, now: float) -> None:
         """Take up a result and note the next check."""
         self.results[result.verdict] += 1
+        self._learnt.set()
         if result.verdict is Verdict.LOCAL and now >= self._complain_at:
             self._complain_at = now + SAY_AGAIN
             log.warning("cannot check instances: %s (%d checks so far)", result.why, self.results[Verdict.LOCAL])

@@ -59,6 +59,7 @@ class KernelPlane:
         self._suspect = suspect
         self._flows = Flows()
         self._instances: dict[str, tuple[Instance, ...]] = {}
+        self._unhealthy: dict[str, frozenset[str]] = {}
         self._members: dict[Place, frozenset[Address]] = {}
         self._asked = 0.0
         self._expected = {port for front in expected for port in ports_of(front)}
@@ -106,11 +107,27 @@ class KernelPlane:
             for family in self._tables.families:
                 self._members.pop((family, port), None)
 
+    async def take_charge(self) -> None:
+        """Go on from what the kernel holds by now, write what differs, and have the relay accept; see DataPlane."""
+        await self._relay.take_charge()
+        if not self._tables.adopted:
+            await _adopt(self._tables)
+            for place in itertools.chain.from_iterable(self._places.values()):
+                self._members[place] = self._tables.held(*place)
+        self._tables.take_charge()
+        for service, instances in tuple(self._instances.items()):
+            await self.apply(service, instances, self._unhealthy[service])
+
+    async def give_charge(self) -> None:
+        """Write nothing any more; see DataPlane. The rules stay for whoever takes over, whatever `--on-exit` says."""
+        await self._relay.give_charge()
+        await self._tables.give_charge()
+
     async def apply(
         self, service: str, instances: tuple[Instance, ...], unhealthy: frozenset[str] = frozenset()
     ) -> None:
         """Tell the relay, and have the kernel's rules written; see DataPlane. Returns even if they cannot be."""
-        self._instances[service] = instances
+        self._instances[service], self._unhealthy[service] = instances, unhealthy
         wants: dict[str, dict[Port, Want]] = {}
         members = {place: _members(instances, *place) for place in self._places.get(service, ())}
         for (family, port), items in members.items():
@@ -212,7 +229,12 @@ class KernelPlane:
                     self._suspect(address)
 
     async def drain(self, seconds: float) -> None:
-        """Let the relay's connections end; with `--on-exit remove` the kernel's, too. See DataPlane."""
+        """Let the relay's connections end; with `--on-exit remove` the kernel's, too, unless another process has taken
+        over. See DataPlane.
+        """
+        if not self._tables.in_charge:
+            await self._relay.drain(seconds)
+            return
         if not _removes(self._settings.on_exit):
             log.info("the kernel goes on forwarding; `dynproxy --cleanup` would end that")
             await self._relay.drain(seconds)
@@ -258,6 +280,11 @@ def _empty(settings: Settings, probe: Probe, family: str) -> Ruleset:
     return Ruleset(family, table_of(settings), settings.listen, forgets=probe.forgets, clients=clients)
 
 
+async def _adopt(tables: KernelTables) -> None:
+    if endpoints := await tables.adopt():
+        log.info("goes on from %d endpoints that the kernel holds already", endpoints)
+
+
 def _members(instances: Iterable[Instance], family: str, port: Port) -> list[Instance]:
     """Those that this port's clients of this family can be sent to."""
     protocol, ipv6 = port.protocol, family == "ip6"
@@ -272,14 +299,17 @@ async def kernel_plane(  # noqa: PLR0917 - each part once
     probe: Probe,
     suspect: Callable[[Address], None],
     expected: Iterable[Front] = (),
+    *,
+    waiting: bool = False,
 ) -> AsyncIterator[KernelPlane]:
     """A running kernel plane beside a running relay. What the kernel holds of `expected` fronts, which will be opened
     soon, goes on like that of the settings' own.
     """
     ports = {port for front in (*settings.fronts, *expected) for port in ports_of(front)}
-    tables = KernelTables(nft, [_empty(settings, probe, family) for family in probe.families], ports)
-    if adopted := await tables.adopt():
-        log.info("goes on from %d endpoints that the kernel holds already", adopted)
+    rules = [_empty(settings, probe, family) for family in probe.families]
+    tables = KernelTables(nft, rules, ports, in_charge=not waiting)
+    if not waiting:
+        await _adopt(tables)
     plane = KernelPlane(settings, relay, tables, probe.why, suspect, expected)
     tables.on_release = plane.released
     try:

@@ -71,7 +71,8 @@ def listen(front: Front, host: str | None, workers: int) -> Listening:
         if front.protocol is not Protocol.UDP:
             made.streams = open_listeners(address, front.port, early=early)
         if front.protocol is not Protocol.TCP:
-            made.datagrams = [[sock] for sock in open_datagrams(address, front.port, workers, early=early)]
+            bound = open_datagrams(address, front.port, workers, early=early)
+            made.datagrams = [bound[slot::workers] for slot in range(workers)]
     except OSError as error:
         if not made.streams:
             raise ConfigError("PORT", f"{where}: {error.strerror}") from error

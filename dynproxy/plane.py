@@ -78,7 +78,16 @@ class PlaneStats:
 
 
 class DataPlane(Protocol):
-    """Six verbs. Every implementation passes `tests/contract/plane.py`."""
+    """Eight verbs. Every implementation passes `tests/contract/test_plane.py`.
+
+    One that was made to wait accepts nobody and writes nothing until it takes charge, but knows what is applied.
+    """
+
+    async def take_charge(self) -> None:
+        """Serve from now on. Taking it twice is fine, and so is taking back what was given and not taken."""
+
+    async def give_charge(self) -> None:
+        """Another process is about to take over: write no rule from now on, and go on accepting until `drain`."""
 
     async def open(self, front: Front) -> None:
         """Listen for one more front, whose clients wait until its service's instances are applied.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 
 from ambcore.errors import ConfigError
 from ambcore.model import Address
@@ -22,24 +23,32 @@ log = logging.getLogger("plane")
 
 @contextlib.asynccontextmanager
 async def chosen_plane(
-    settings: Settings, suspect: Callable[[Address], None] = lambda _: None, expected: Iterable[Front] = ()
+    settings: Settings,
+    suspect: Callable[[Address], None] = lambda _: None,
+    expected: Iterable[Front] = (),
+    *,
+    waiting: bool = False,
 ) -> AsyncIterator[DataPlane]:
     """The running plane. Raises ConfigError for a kernel that was insisted on and cannot be had, or a port.
 
-    `expected` are fronts that will be opened soon: what is left of them from a process before this one goes on.
+    `expected` are fronts that will be opened soon: what is left of them from a process before this one goes on. One
+    that is `waiting` touches nothing before it takes charge, as another process serves still.
     """
     nft = Nft()
     found = await _kernel(settings, nft)
     if settings.plane == "kernel" and not found.families:
         raise ConfigError("--plane", f"the kernel cannot: {found.why}")
     async with contextlib.AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(relay_plane(settings, found.why))
+        relay = await stack.enter_async_context(relay_plane(settings, found.why, waiting=waiting))
         if not found.families:
-            await _leave(settings, nft, expected)
+            relay.clear_away = partial(_leave, settings, nft, expected)
+            if not waiting:
+                await relay.take_charge()
             log.info("the relay serves: %s", found.why)
             yield relay
             return
-        yield await stack.enter_async_context(kernel_plane(settings, relay, nft, found, suspect, expected))
+        kernel = kernel_plane(settings, relay, nft, found, suspect, expected, waiting=waiting)
+        yield await stack.enter_async_context(kernel)
 
 
 def only_relay(settings: Settings) -> str:

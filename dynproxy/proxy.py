@@ -18,12 +18,12 @@ from ambcore.table import Reader
 from ambnet.addresses import interface_address, local_addresses
 from ambnet.announce import TTL as ANNOUNCED
 from ambnet.announce import Announcer, admin_for_others, announced
-from ambnet.daemon import Life, background
+from ambnet.daemon import Life, background, cancel
 from ambnet.etcd import Etcd
 from ambnet.fleet import DrainWatch
-from ambnet.http import serve_admin
+from ambnet.http import admin_sockets, serve_admin
 from ambnet.lease import LeaseKeeper
-from ambnet.relay.inherited import inherited
+from ambnet.relay.inherited import inherited, kept
 from ambnet.route import route_to
 from ambnet.tcpcheck import knock
 from dynproxy.config import Settings
@@ -36,6 +36,7 @@ from dynproxy.plane import DataPlane
 from dynproxy.planes import chosen_plane
 from dynproxy.report import Report, before_containers
 from dynproxy.sources import EtcdSource
+from dynproxy.succession import Succession, succession
 from dynproxy.unreachable import Unreachables
 
 if TYPE_CHECKING:
@@ -44,15 +45,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dynproxy")
 
+FIRST_LOOKS = 2.0  # seconds in which the first checks of instances have an answer, unless there are hundreds
 SOON = 1.0  # seconds in which a daemon that is there tells about our containers
 
 
 async def proxy(settings: Settings, life: Life) -> int:
     """The whole life; returns the exit code. Raises ConfigError while starting."""
     async with contextlib.AsyncExitStack() as stack:
+        turns = await stack.enter_async_context(succession(settings.hand_over))
         wants_etcd = settings.fronts or settings.links
         etcd = await stack.enter_async_context(Etcd(settings.etcd_config())) if wants_etcd else None
-        containers = await known_containers(settings, life, stack) if settings.containers else None
+        admin = admin_sockets(settings.admin) if turns.waiting else []
+        containers = await known_containers(settings, life, stack, turns) if settings.containers else None
         if life.stopping.is_set():
             return 0
         health = HealthChecks(
@@ -62,7 +66,7 @@ async def proxy(settings: Settings, life: Life) -> int:
             knock=partial(knock, words=local(settings.send_proxy)) if settings.send_proxy else knock,
         )
         expected = containers.fronts if containers else ()
-        plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected))
+        plane = await stack.enter_async_context(chosen_plane(settings, health.soon, expected, waiting=turns.waiting))
         followed = await stack.enter_async_context(following(health, plane, settings.fronts, settings.slow_start))
         memory = Memory(settings.state if etcd else None)
         await stack.enter_async_context(background(memory.run))
@@ -74,22 +78,50 @@ async def proxy(settings: Settings, life: Life) -> int:
         report = Report(
             Parts(settings, etcd, containers, links, followed, plane, health, life, drains, announcer, memory)
         )
-        await stack.enter_async_context(serve_admin(settings.admin, report.admin()))
-        await stack.enter_async_context(announced(announcer))
-        await stack.enter_async_context(background(health.run))
         if containers:
             await stack.enter_async_context(background(partial(containers.serve, followed)))
+        duties = await stack.enter_async_context(contextlib.AsyncExitStack())  # one process's at a time
+        await duties.enter_async_context(background(health.run))
+        prepared = asyncio.create_task(prepare(report, health, turns))
+        stack.push_async_callback(cancel, prepared)
+        if turns.waiting:
+            await life.unless_stopping(turns.our_turn(prepared))
+            if life.stopping.is_set():
+                return 0
+            await plane.take_charge()
+        admin = admin or admin_sockets(settings.admin)
+        turns.serve(lambda: [*kept(), *admin], plane, life)
+        await duties.enter_async_context(announced(announcer))
+        await duties.enter_async_context(serve_admin(settings.admin, report.admin(), sockets=admin))
         log.info("listening for %s", _names(settings))
-        await life.unless_stopping(report.known())
-        inherited().leave()
+        await life.unless_stopping(prepared)
         if not life.stopping.is_set():
             life.ready(f"balancing {_names(settings)}")
         await life.stopping.wait()
-        await drain(plane, settings.drain)
+        await turns.leave(plane)
+        draining = asyncio.create_task(drain(plane, settings.drain))
+        if turns.over:
+            await duties.aclose()
+        await draining
     return 0
 
 
-async def known_containers(settings: Settings, life: Life, stack: contextlib.AsyncExitStack) -> Containers:
+async def prepare(report: Report, health: HealthChecks, turns: Succession) -> None:
+    """Until all is known that we serve. One that takes over shall not ask instances that the one before it knows to be
+    ill: it looks at them first. Raises ConfigError if it has no use for what it was given.
+    """
+    await report.known()
+    if turns.waiting:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOKS):
+                await health.first_looks()
+        turns.check()
+    inherited().leave()
+
+
+async def known_containers(
+    settings: Settings, life: Life, stack: contextlib.AsyncExitStack, turns: Succession
+) -> Containers:
     """The containers to stand for, followed as long as `stack`.
 
     Unless there are other services to listen for, each was looked at by then, or we are told to stop: which ports there
@@ -106,7 +138,7 @@ async def known_containers(settings: Settings, life: Life, stack: contextlib.Asy
             async with asyncio.timeout(SOON):
                 await life.unless_stopping(containers.known.wait())
     if not settings.fronts and not containers.known.is_set() and not life.stopping.is_set():
-        async with serve_admin(settings.admin, before_containers(containers, life)):
+        async with serve_admin(None if turns.waiting else settings.admin, before_containers(containers, life)):
             await life.unless_stopping(containers.known.wait())
     return containers
 

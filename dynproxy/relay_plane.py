@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 
 from ambcore.backoff import backoff
@@ -42,9 +42,12 @@ Described = dict[str, tuple[Instance, Endpoint]]  # by instance id: what the reg
 
 
 class RelayPlane:
-    """A DataPlane in user space. Use `relay_plane`."""
+    """A DataPlane in user space. Use `relay_plane`. One that is `waiting` accepts nobody before it takes charge.
 
-    def __init__(self, settings: Settings, why: str) -> None:
+    `clear_away` is called whenever it takes charge, to remove what would be in its way.
+    """
+
+    def __init__(self, settings: Settings, why: str, *, waiting: bool = False) -> None:
         self._settings = settings
         self._why = why
         self._listening: dict[Front, Listening] = {}
@@ -56,7 +59,9 @@ class RelayPlane:
         self._restarts = 0
         self._past: list[Stats] = []
         self._progress = asyncio.Condition()
-        self._started = self._draining = False
+        self._started = self._draining = self._handed_over = False
+        self._accepts = not waiting
+        self.clear_away: Callable[[], Awaitable[None]] | None = None
         self._pulses: set[asyncio.Task[None]] = set()
 
     async def open(self, front: Front) -> None:
@@ -65,15 +70,33 @@ class RelayPlane:
             return
         self._listening[front] = listening = listen(front, self._settings.listen, len(self._workers))
         if self._started:
-            await asyncio.gather(
-                *(
-                    self._hand_in(worker, listening, partial(worker.open, self._route_setup(route, sockets)))
-                    for slot, worker in enumerate(self._workers)
-                    for route, sockets in listening.routes(slot)
-                )
-            )
+            await self._hand_out([listening])
         if front.service in self._given:
             await self.apply(front.service, *self._given[front.service])
+
+    async def _hand_out(self, opened: Iterable[Listening]) -> None:
+        """Have every worker serve these, as far as we may."""
+        await asyncio.gather(
+            *(
+                self._hand_in(worker, listening, partial(worker.open, self._route_setup(route, sockets)))
+                for listening in opened
+                for slot, worker in enumerate(self._workers)
+                for route, sockets in listening.routes(slot)
+            )
+        )
+
+    async def take_charge(self) -> None:
+        """Accept from now on; see DataPlane."""
+        self._handed_over = False
+        if not self._accepts:
+            self._accepts = True
+            await self._hand_out(self._listening.values())
+        if self.clear_away is not None:
+            await self.clear_away()
+
+    async def give_charge(self) -> None:
+        """Whoever takes over reads by the same sockets: what waits in them is left to it; see DataPlane."""
+        self._handed_over = True
 
     async def close(self, front: Front) -> None:
         """Close a front's sockets, ours and the workers'; see DataPlane."""
@@ -166,7 +189,7 @@ class RelayPlane:
         """Close the listeners and let the workers finish; see DataPlane."""
         self._draining = True
         for worker in self._workers:
-            worker.drain(seconds)
+            worker.drain(seconds, handed_over=self._handed_over)
         self._close_listeners()
         # A worker enforces the time itself; the second more is for one that cannot.
         with contextlib.suppress(TimeoutError):
@@ -259,12 +282,12 @@ class RelayPlane:
             allow=tuple(map(str, settings.allow)),
             accept_proxy=tuple(map(str, settings.accept_proxy)),
         )
-        worker.launch(setup, [sock for some in sockets.values() for sock in some])
+        worker.launch(setup, [sock for some in sockets.values() for sock in some] if self._accepts else ())
         for latest in self._latest.values():
             worker.tell(latest)
 
     def _route_setup(self, route: str, sockets: Iterable[socket.socket]) -> RouteSetup:
-        fds = tuple(sock.fileno() for sock in sockets)
+        fds = tuple(sock.fileno() for sock in sockets) if self._accepts else ()
         settings = self._settings
         idle = settings.udp_idle.of(route.removesuffix(UDP))
         return RouteSetup(route, fds, settings.policy, settings.on_removal.seconds, settings.send_proxy, idle)
@@ -289,9 +312,11 @@ class RelayPlane:
 
 
 @contextlib.asynccontextmanager
-async def relay_plane(settings: Settings, why: str = "it works anywhere") -> AsyncIterator[RelayPlane]:
+async def relay_plane(
+    settings: Settings, why: str = "it works anywhere", *, waiting: bool = False
+) -> AsyncIterator[RelayPlane]:
     """A running relay plane; `why` says why it is this one. Raises ConfigError when a port cannot be had."""
-    plane = RelayPlane(settings, why)
+    plane = RelayPlane(settings, why, waiting=waiting)
     try:
         for front in settings.fronts:
             await plane.open(front)

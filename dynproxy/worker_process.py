@@ -105,9 +105,9 @@ class Worker:
         if not self.ended.is_set():
             hand_in(self._door, Close(service, host, port))
 
-    def drain(self, seconds: float) -> None:
-        """Have it end with its last connection, or after `seconds`."""
-        self._say(Drain(seconds))
+    def drain(self, seconds: float, *, handed_over: bool = False) -> None:
+        """Have it end with its last connection, or after `seconds`; see Drain for what is `handed_over`."""
+        self._say(Drain(seconds, handed_over))
 
     def _tell_newest(self, service: str) -> None:
         newest, told = self._newest[service], self._told.get(service)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 from ambcore.model import Protocol, join_host_port
 from ambnet.notify import notify, watchdog_interval
@@ -19,6 +20,9 @@ from simple_amb.config import Settings
 from simple_amb.targets import Targets, by_name
 from simple_amb.wiring import Forward, Wiring
 
+if TYPE_CHECKING:
+    from simple_amb.turns import Turns
+
 log = logging.getLogger("simple-amb")
 
 OPEN = {Protocol.TCP: open_listeners, Protocol.UDP: open_datagrams}
@@ -28,8 +32,9 @@ Served = list[tuple[Forward, list[socket.socket]]]  # each forward with its sock
 class Forwarder:
     """One process, one loop, one relay. `exit_code` is what its life came to."""
 
-    def __init__(self, settings: Settings, served: Served) -> None:
+    def __init__(self, settings: Settings, served: Served, turns: Turns | None = None) -> None:
         self.settings = settings
+        self.turns = turns
         self.exit_code = 0
         self.stopping = False
         self.loop = Loop()
@@ -54,6 +59,8 @@ class Forwarder:
         """Serve until SIGTERM or SIGINT and the last connection; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.loop.call_soon_threadsafe(self._stop))
+        if self.turns is not None:
+            self.turns.begin(self.loop, self.relay, self._over)
         self._watchdog()
         notify("READY=1", "STATUS=forwarding")
         try:
@@ -73,7 +80,15 @@ class Forwarder:
         self.stopping = True
         log.info("stopping: %d connections open", self.relay.connections)
         notify("STOPPING=1")
-        self.relay.drain(self.settings.drain, self.loop.stop)
+        heir = self.turns is not None and self.turns.leave()
+        self.relay.drain(self.settings.drain, self.loop.stop, handed_over=heir)
+
+    def _over(self) -> None:
+        """Another process serves now: finish what is open."""
+        if not self.stopping:
+            self.stopping = True
+            log.info("another process has taken over; finishing %d connections", self.relay.connections)
+            self.relay.drain(self.settings.drain, self.loop.stop, handed_over=True)
 
     def _on_broken(self, _listener: Listener, _error: OSError) -> None:
         """Without one of its ports it is of no use: the service manager starts another."""
@@ -91,6 +106,7 @@ def forward(settings: Settings, wiring: Wiring) -> int:
     """The whole life; returns the exit code."""
     for warning in wiring.warnings:
         log.warning("%s", warning)
+    turns = _turns(settings.hand_over) if settings.hand_over else None
     host = settings.listen.host
     served: Served = []
     for each in map(by_name, wiring.forwards):
@@ -101,6 +117,13 @@ def forward(settings: Settings, wiring: Wiring) -> int:
             log.error("cannot listen on %s: %s", where, error.strerror)  # noqa: TRY400 - one line says it all
             return 1
         log.info("forwarding %s to %s", where, ", then ".join(join_host_port(*target) for target in each.targets))
-    inherited().leave()
+    if turns is None:
+        inherited().leave()
     calm_collector()
-    return Forwarder(settings, served).run()
+    return Forwarder(settings, served, turns).run()
+
+
+def _turns(path: str) -> Turns:
+    from simple_amb.turns import Turns  # noqa: PLC0415 - simple-amb is small where nobody asks for this
+
+    return Turns(path)

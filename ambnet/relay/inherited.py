@@ -1,8 +1,9 @@
 """Sockets that are open longer than we are: the service manager's, by socket activation (man 3 sd_listen_fds), and our
-own, which it keeps for our next life where its unit says `FileDescriptorStoreMax=` (man 3 sd_pid_notify_with_fds).
+own, which it keeps for our next life where its unit says `FileDescriptorStoreMax=` (man 3 sd_pid_notify_with_fds), or
+which the process before us gives (`ambnet.handover`).
 
-It has them while we restart, so a client waits in the kernel's queue where it would be refused. What it handed over is
-taken by address; whoever opens a port asks here first.
+Somebody has them while we restart, so a client waits in the kernel's queue where it would be refused. What we were
+handed is taken by address; whoever opens a port asks here first.
 """
 
 from __future__ import annotations
@@ -20,12 +21,23 @@ log = logging.getLogger("listen")
 FIRST = 3  # the first descriptor after standard input, output and error
 ALL = ("::", "0.0.0.0")  # noqa: S104 - how a socket for all addresses is bound
 
+_kept: list[socket.socket] = []
+
 
 class Inherited:
-    """The sockets that nobody has taken yet."""
+    """The sockets that nobody has taken yet. `shared` says that another process serves them still."""
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         self._sockets = sockets
+        self.shared = False
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def add(self, sockets: list[socket.socket]) -> None:
+        """These are given by a process that serves them still."""
+        self._sockets = [*self._sockets, *sockets]
+        self.shared = True
 
     def take(self, kind: int, host: str | None, port: int) -> list[socket.socket]:
         """Those of a kind (`SOCK_STREAM`, `SOCK_DGRAM`) at an IP address, with None at all addresses; often none.
@@ -51,7 +63,13 @@ def keep(sockets: list[socket.socket]) -> list[socket.socket]:
     forget(sockets)
     for sock in sockets:
         notify("FDSTORE=1", f"FDNAME={_name(sock)}", descriptors=[sock.fileno()])
+    _kept[:] = [*kept(), *sockets]
     return sockets
+
+
+def kept() -> list[socket.socket]:
+    """Those of them that are open now."""
+    return [sock for sock in _kept if sock.fileno() >= 0]
 
 
 def forget(sockets: Iterable[socket.socket]) -> None:

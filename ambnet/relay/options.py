@@ -98,6 +98,14 @@ class RelayOptions:
         metavar="N",
     )
 
+    hand_over: str | None = option(
+        "--hand-over",
+        default=None,
+        help="take the sockets, and the work, over from whoever serves at this unix socket, then serve there",
+        env=["AMB_HAND_OVER"],
+        metavar="PATH",
+    )
+
     connect_timeout: float = option(
         "--connect-timeout",
         default=3.0,

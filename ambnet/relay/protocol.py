@@ -121,9 +121,13 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Accept nothing more, end when the last connection has ended, reset what is left after `seconds`."""
+    """Accept nothing more, end when the last connection has ended, reset what is left after `seconds`.
+
+    `handed_over`: another process has the sockets, too; what waits in those for datagrams is its to read.
+    """
 
     seconds: float
+    handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,11 +226,12 @@ class Relay:
         for dial in [dial for dial in self.dials if dial.route is route]:
             dial.reconsider()
 
-    def drain(self, seconds: float, done: Callable[[], None]) -> None:
+    def drain(self, seconds: float, done: Callable[[], None], *, handed_over: bool = False) -> None:
         """Accept nothing more; call `done` once the last connection has ended, or was reset after `seconds`.
 
         Clients that wait in a backlog are taken on first: their kernels told them that they are connected. Datagrams of
-        known clients are carried on until none has come for a second.
+        known clients are carried on until none has come for a second; if another process reads them from now on
+        (`handed_over`), answers to those that were read here.
         """
         for listener in list(self.listeners):
             listener.empty()
@@ -238,7 +239,7 @@ class Relay:
         self.listeners.clear()
         self._on_empty = done
         self.loop.call_later(seconds, self._end_drain)
-        self.datagrams.drain(self._end_if_empty)
+        self.datagrams.drain(self._end_if_empty, handed_over=handed_over)
 
     def _end_drain(self) -> None:
         for route in [left.route for left in self.dials] + [left.route for left in self.sessions]:

@@ -64,12 +64,14 @@ def open_listeners(host: str | None, port: int, *, early: bool = False) -> list[
 
 
 def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool = False) -> list[socket.socket]:
-    """Bound UDP sockets, one for each of so many processes; addresses are those of `open_listeners`, `early` too.
+    """Bound UDP sockets, one for each of so many processes, or as many as a process before us had; addresses are those
+    of `open_listeners`, `early` too.
 
     The kernel gives each of them a part of the clients, by their address and port. Raises OSError.
     """
     if handed := inherited().take(socket.SOCK_DGRAM, host, port):
-        return keep(_shared_out(handed, sharers))
+        # While another process reads them too, neither more nor fewer: each of a group gets its part of the clients.
+        return keep(_shared_out(handed, len(handed) if inherited().shared else sharers))
     if host is not None:
         return keep(_bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early))
     try:

@@ -42,6 +42,7 @@ COUNTERS: Final[Mapping[str, str]] = {
 
 SWEEP_MOST, SWEEP_LEAST = 1.0, 0.05  # seconds between two looks at silent clients, a tenth of the shortest patience
 QUIET: Final = 1.0  # seconds without a datagram after which a drain waits for no more
+LATE: Final = 5.0  # seconds that an answer may take when the next question goes elsewhere; a resolver's patience
 
 
 class Datagrams:
@@ -139,12 +140,17 @@ class Datagrams:
         """Whether nobody has to be waited for."""
         return not self.ports
 
-    def drain(self, done: Callable[[], None]) -> None:
-        """Take on no new client; once the known ones were silent for a second close, and call `done`."""
+    def drain(self, done: Callable[[], None], *, handed_over: bool = False) -> None:
+        """Take on no new client; once the known ones were silent for a second close, and call `done`.
+
+        `handed_over`: read nothing more at once, another process does, and wait for late answers instead.
+        """
         self._draining = True
+        for port in self.ports if handed_over else ():
+            port.stop_reading()
         newest = max((session.seen for session in self.roll), default=0.0)
-        if self.ports and self.roll and self.loop.now - newest < QUIET:
-            self.loop.call_later(QUIET / 4, lambda: self.drain(done))
+        if self.ports and self.roll and self.loop.now - newest < (LATE if handed_over else QUIET):
+            self.loop.call_later(QUIET / 4, lambda: self.drain(done, handed_over=handed_over))
             return
         self.close()
         done()

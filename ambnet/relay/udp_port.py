@@ -40,7 +40,10 @@ class UdpPort:
     ours is another client.
     """
 
-    __slots__ = ("_batch", "_receive", "address", "idle", "relay", "route", "send", "send_proxy", "sessions", "sock")
+    __slots__ = (
+        *("_batch", "_reading", "_receive", "address", "idle", "relay", "route", "send", "send_proxy", "sessions"),
+        "sock",
+    )
 
     def __init__(self, relay: Datagrams, sock: socket.socket, route: Route, idle: float, send_proxy: int) -> None:
         sock.setblocking(False)
@@ -54,6 +57,7 @@ class UdpPort:
         self.send: Callable[..., int] = sock.sendmsg
         self._receive = sock.recvmsg
         self._batch = 1
+        self._reading = True
         relay.loop.add(sock.fileno(), IN, self.ready)
 
     def ready(self, _events: int) -> None:
@@ -78,9 +82,17 @@ class UdpPort:
                 session.forward(data, now)
         self._batch = min(BATCH, self._batch * 2)
 
+    def stop_reading(self) -> None:
+        """Leave what comes to whoever else has this socket; answers still go out by it. Doing so twice is fine."""
+        if self._reading:
+            self._reading = False
+            self.relay.loop.remove(self.sock.fileno())
+
     def close(self) -> None:
         """Forget every client and close the socket, after this batch of events. Closing twice is fine."""
         for session in list(self.sessions.values()):
             session.end()
         if self.sock.fileno() >= 0:
+            # A socket that another process has as well stays in our epoll when we close it (epoll(7), question 6).
+            self.stop_reading()
             self.relay.loop.discard(self.sock.detach())

@@ -96,7 +96,7 @@ class Worker:
             case Close():
                 self._close(message)
             case Drain():
-                self._drain(message.seconds)
+                self._drain(message.seconds, handed_over=message.handed_over)
             case _:
                 raise ValueError(f"not for a worker: {message!r}")
 
@@ -143,12 +143,12 @@ class Worker:
             self.relay.change(self.routes[order.service], order.put, order.removed)
         self.control.send(Applied(order.service, order.generation))
 
-    def _drain(self, seconds: float) -> None:
+    def _drain(self, seconds: float, *, handed_over: bool = False) -> None:
         self.draining = True
         if self.relay is None:
             self.loop.stop()
         else:
-            self.relay.drain(seconds, self._drained)
+            self.relay.drain(seconds, self._drained, handed_over=handed_over)
 
     def _drained(self) -> None:
         self._send_stats()

@@ -55,6 +55,12 @@ class Relay:
     def stats(self) -> PlaneStats:
         return PlaneStats("relay", "it works anywhere", (1,), True, {})
 
+    async def take_charge(self) -> None:
+        pass
+
+    async def give_charge(self) -> None:
+        pass
+
     async def drain(self, seconds: float) -> None:
         self.drained.append(seconds)
 

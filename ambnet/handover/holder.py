@@ -1,0 +1,205 @@
+"""The process that serves: it gives its sockets to whoever comes, and serves on until that one has taken over."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from ambnet.handover.words import ALL, ANSWER, CLAIM, HELLO, MOST, NO, PACKET, SOCKETS, VERSION, YOURS, is_trusted, who
+
+log = logging.getLogger("hand-over")
+
+
+class Watch(Protocol):
+    """As much of an event loop as a Holder needs; asyncio's will do."""
+
+    def add_reader(self, fd: int, ready: Callable[[], object], /) -> object:
+        """Call `ready` whenever there is something to read."""
+
+    def remove_reader(self, fd: int, /) -> object:
+        """Do so no more."""
+
+    def call_later(self, delay: float, call: Callable[[], object], /) -> Any:
+        """Call once, `delay` seconds from now, unless the result's `cancel` is called before."""
+
+
+class Step(Enum):
+    """How far an heir has come."""
+
+    CAME = "it has connected"
+    PREPARES = "it has our sockets"
+    WAITS = "it is ready, we are about to write no more"
+    MAY = "it may take over"
+
+
+@dataclass
+class _Heir:
+    channel: socket.socket
+    pid: int
+    step: Step = Step.CAME
+    timer: Any = None
+
+
+class Holder:
+    """The process that serves, at the unix socket `listener`.
+
+    `sockets()` are what an heir gets. `pause(then)` ends all writing in the heir's favour and calls `then`, `resume()`
+    takes that back, and `over()` is told when the heir serves: accept nobody any more, finish, and end.
+    """
+
+    def __init__(  # noqa: PLR0917 - what it asks for, in the order in which it does
+        self,
+        loop: Watch,
+        listener: socket.socket,
+        sockets: Callable[[], Sequence[socket.socket]],
+        pause: Callable[[Callable[[], None]], None],
+        resume: Callable[[], None],
+        over: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._sockets = sockets
+        self._pause, self._resume, self._over = pause, resume, over
+        self._heir: _Heir | None = None
+        listener.setblocking(False)
+        loop.add_reader(listener.fileno(), self._on_call)
+
+    @property
+    def has_heir(self) -> bool:
+        """Whether somebody has our sockets and is about to take over."""
+        return self._heir is not None and self._heir.step is not Step.CAME
+
+    def yield_now(self) -> None:
+        """Tell an heir that it is its turn, ready or not, as we end. Nothing may be written any more."""
+        if self._heir is not None and self.has_heir:
+            _say(self._heir.channel, YOURS)
+
+    def close(self) -> None:
+        """Give nothing to anybody any more. Closing twice is fine."""
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+        self._dismiss()
+
+    def _on_call(self) -> None:
+        """Somebody has come."""
+        try:
+            channel, _ = self._listener.accept()
+        except OSError:  # it has left again
+            return
+        channel.setblocking(False)
+        pid, user = who(channel)
+        if not is_trusted(user):
+            self._send_away(channel, f"your user is {user}, mine is {os.geteuid()}")
+        elif self._heir is not None:
+            self._send_away(channel, "another process is taking over already")
+        else:
+            self._heir = heir = _Heir(channel, pid)
+            self._loop.add_reader(channel.fileno(), self._on_word)
+            heir.timer = self._loop.call_later(ANSWER, lambda: self._lost(heir))
+
+    @staticmethod
+    def _send_away(channel: socket.socket, why: str) -> None:
+        log.warning("somebody who wants our sockets is sent away: %s", why)
+        _say(channel, NO + why.encode())
+        channel.close()
+
+    def _on_word(self) -> None:
+        """The heir has said something, or has gone."""
+        if (heir := self._heir) is None:
+            return
+        try:
+            word = heir.channel.recv(PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        self._obey(heir, word)
+
+    def _obey(self, heir: _Heir, word: bytes) -> None:
+        match heir.step, word:
+            case _, b"":
+                self._lost(heir)
+            case Step.CAME, hello if hello.startswith(HELLO):
+                self._greeted(heir, hello.removeprefix(HELLO))
+            case Step.PREPARES, b"ready":
+                heir.step = Step.WAITS
+                self._pause(lambda: self._paused(heir))
+            case Step.MAY, b"mine":
+                self._claimed()
+            case _:
+                _say(heir.channel, NO + b"that is not what I expected")
+                self._lost(heir)
+
+    def _greeted(self, heir: _Heir, version: bytes) -> None:
+        """Give it everything, if we understand each other."""
+        if version != b"%d" % VERSION:
+            _say(heir.channel, NO + b"I speak version %d of this, and you another" % VERSION)
+            self._lost(heir)
+            return
+        given = [self._listener, *self._sockets()]
+        try:
+            for start in range(0, len(given), MOST):
+                some = [sock.fileno() for sock in given[start : start + MOST]]
+                socket.send_fds(heir.channel, [SOCKETS], some)
+            heir.channel.send(ALL)
+        except OSError:
+            self._lost(heir)
+            return
+        heir.step = Step.PREPARES
+        heir.timer.cancel()
+        log.info("process %d has our %d sockets; serving until it is ready", heir.pid, len(given) - 1)
+
+    def _paused(self, heir: _Heir) -> None:
+        """All writing has ended: the heir may."""
+        if heir is not self._heir:
+            self._resume()
+            return
+        heir.step = Step.MAY
+        heir.timer = self._loop.call_later(CLAIM, lambda: self._take_back(heir))
+        _say(heir.channel, YOURS)
+
+    def _take_back(self, heir: _Heir) -> None:
+        """It does not claim what is its own. One that claims it at this very moment is believed."""
+        if heir is not self._heir:
+            return
+        _say(heir.channel, NO + b"that took you too long")
+        heir.channel.shutdown(socket.SHUT_RD)  # from here on its claim fails; what came before can still be read
+        self._on_word()
+
+    def _claimed(self) -> None:
+        log.info("the other process serves now")
+        self.close()
+        self._over()
+
+    def _lost(self, heir: _Heir) -> None:
+        """It will not take over."""
+        if heir is not self._heir:
+            return
+        if heir.step is not Step.CAME:
+            log.warning("process %d has not taken over: %s when it left; serving on", heir.pid, heir.step.value)
+        resumes = heir.step is Step.MAY
+        self._dismiss()
+        if resumes:
+            self._resume()
+
+    def _dismiss(self) -> None:
+        if (heir := self._heir) is None:
+            return
+        self._heir = None
+        if heir.timer is not None:
+            heir.timer.cancel()
+        self._loop.remove_reader(heir.channel.fileno())
+        heir.channel.close()
+
+
+def _say(channel: socket.socket, word: bytes) -> None:
+    """Send a packet; an end that hears nothing any more tells so itself."""
+    with contextlib.suppress(OSError):
+        channel.send(word[:PACKET])
