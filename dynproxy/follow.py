@@ -41,7 +41,7 @@ class Follower:
 
     def share(self, instance: Instance) -> float:
         """The part of its weight that an instance has now, as it may be starting: 0.1 to 1."""
-        return self._slow_start.share(instance, asyncio.get_running_loop().time())
+        return self._slow_start.share(instance, time.monotonic())
 
     async def follow_records(self) -> None:
         """Endless: every snapshot."""
@@ -64,16 +64,15 @@ class Follower:
         async with self._one_at_a_time:
             self._health_changed.clear()
             unhealthy = self._health.unhealthy(self.source.service)
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             instances = self._slow_start.eased(self._instances, unhealthy, now)
-            self._note_next_step(now)
+            self._note_next_step(self._slow_start.rest(now))
             await self._plane.apply(self.source.service, instances, unhealthy)
 
-    def _note_next_step(self, now: float) -> None:
+    def _note_next_step(self, rest: float | None) -> None:
         """Have the weights looked at again when they are to change."""
         if self._next_step is not None:
             self._next_step.cancel()
-        rest = self._slow_start.rest(now)
-        self._next_step = (
-            None if rest is None else asyncio.get_running_loop().call_at(now + rest, self._health_changed.set)
-        )
+            self._next_step = None
+        if rest is not None:
+            self._next_step = asyncio.get_running_loop().call_later(rest, self._health_changed.set)

@@ -198,6 +198,7 @@ class Report:
                 _instance(
                     item,
                     self._following.since(item),
+                    self._following.share(item),
                     traffic.instances.get(item.id, NOTHING),
                     health.instances.get(item.id),
                     item.id in serving.refusing,
@@ -218,6 +219,7 @@ class Report:
 def _instance(  # noqa: PLR0917 - each from another part
     instance: Instance,
     since: float | None,
+    share: float,
     traffic: InstanceStats,
     health: Health | None,
     refusing: bool,
@@ -233,6 +235,7 @@ def _instance(  # noqa: PLR0917 - each from another part
         "refusing": refusing,
         "check": None if health is None else {"state": health.state.value, "seconds": health.took, "why": health.why},
         "weight": instance.weight,
+        "share": share,
         "owner": instance.owner,
         "since": None if since is None else round(since),
         "drained": None
