@@ -35,8 +35,9 @@ class LeaseKeeper:
     """An async context manager that has a lease granted and keeps it alive.
 
     `lease` is its id, 0 while there is none; `ttl` is what the server granted. `on_new_lease(id)` is called after every
-    grant. For status and metrics: `state`, `grants`, `last_error`. `quiet`: nothing depends on it that an operator
-    would act for, so that what becomes of it is for debugging.
+    grant, `on_doubt()` when a member answers from another past than the one before it: a restored cluster may know the
+    lease and not our records. For status and metrics: `state`, `grants`, `last_error`. `quiet`: nothing depends on it
+    that an operator would act for, so that what becomes of it is for debugging.
     """
 
     def __init__(self, etcd: Etcd, ttl: int, *, quiet: bool = False) -> None:
@@ -46,10 +47,12 @@ class LeaseKeeper:
         self.grants = 0
         self.last_error: str | None = None
         self.on_new_lease: Callable[[int], None] = lambda _: None
+        self.on_doubt: Callable[[], None] = lambda: None
         self._etcd = etcd
         self._wanted_ttl = ttl
         self._quiet = quiet
         self._renewed = time.monotonic()
+        self._seen = (0, 0)  # the cluster and the revision of the last answer
         self._granted = asyncio.Event()
         self._saying = Saying(log)
         self._stream: Stream | None = None
@@ -68,9 +71,10 @@ class LeaseKeeper:
         await self.close(revoke=False)
 
     async def close(self, revoke: bool) -> None:
-        """Stop renewing. `revoke`: end the lease and its keys now, within a second; otherwise the TTL will.
+        """Stop renewing. `revoke`: take its keys back now, within a second; otherwise the TTL will.
 
-        Closing twice is fine; the first time counts.
+        They are deleted while the lease lives on for the rest of its TTL, empty: so a reader can tell that from a lease
+        that ended by itself. Closing twice is fine; the first time counts.
         """
         self._step(LeaseEvent.CLOSE)
         task, self._task = self._task, None
@@ -81,9 +85,10 @@ class LeaseKeeper:
         lease, self.lease = self.lease, 0
         if revoke and lease:
             try:
-                await self._etcd.revoke(lease, REVOKE_SECONDS)
-            except RegistryError as error:
-                text = "lease %x could not be revoked, it runs out by itself in %d s: %s"
+                async with asyncio.timeout(REVOKE_SECONDS):
+                    await self._etcd.empty(lease, REVOKE_SECONDS)
+            except (RegistryError, TimeoutError) as error:
+                text = "lease %x could not be taken back, it runs out by itself in %d s: %s"
                 log.log(self._level(logging.WARNING), text, lease, self.ttl, error)
 
     async def held(self, within: float) -> int:
@@ -147,6 +152,7 @@ class LeaseKeeper:
                     if reply is None:
                         raise stream.fail(RegistryUnavailableError(f"no answer to a keep-alive for {third:.1f} s"))
                     self._answered(reply.ID, reply.TTL)
+                    self._compare(reply.header.cluster_id, reply.header.revision)
                     if await stream.receive(third) is not None:
                         raise stream.fail(RegistryUnavailableError("a keep-alive was answered twice"))
             finally:
@@ -161,6 +167,12 @@ class LeaseKeeper:
         self.last_error = None
         self._calm()
         self._say("held", logging.INFO, "lease %x is renewed again", self.lease)
+
+    def _compare(self, cluster: int, revision: int) -> None:
+        """A member that lags behind the others gives reason to doubt as well, which costs a list and no more."""
+        before, self._seen = self._seen, (cluster, revision)
+        if before[0] and (cluster != before[0] or revision < before[1]):
+            self.on_doubt()
 
     def _gone(self, why: str) -> None:
         if self.lease:

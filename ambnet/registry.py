@@ -16,19 +16,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from ambcore.backoff import backoff
 from ambcore.errors import LeaseLostError, RecordError, RegistryError, RegistryRefusedError, RegistryUnavailableError
-from ambcore.history import KeyValue, Listed
+from ambcore.history import KeyValue
 from ambcore.model import MAX_INSTANCE, Instance, check_name
+from ambcore.replay import Snapshot
 from ambcore.schema import DEFAULT_PREFIX, decode_record, encode_record, record_key
 from ambnet.etcd import Etcd
 from ambnet.etcd.errors import NotSentError
 from ambnet.lease import LeaseKeeper
+from ambnet.record import Record
 from ambnet.saying import Saying
 
 log = logging.getLogger("registry")
@@ -38,18 +40,6 @@ AUDIT = 60.0  # seconds between comparisons of what we hold with what etcd holds
 FIRST_PAUSE, LAST_PAUSE = 0.1, 0.5  # before unwritten wishes are tried again; calls wait for etcd themselves
 AT_ONCE = 16  # writes under way together; a thousand records take about a second
 CLAIMS = 8  # a key that changes this often between two steps is somebody's defect
-
-
-@dataclass(eq=False, slots=True)
-class _Record:
-    """One wish and what became of it. `revision` is that of our last confirmed write, 0 without one."""
-
-    wanted: Instance
-    id: str
-    revision: int = 0
-    written: tuple[bytes, int] | None = None  # value and lease, when confirmed
-    superseded: bool = False
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Registry:
@@ -78,9 +68,11 @@ class Registry:
         self._epoch = epoch
         self._prefix = prefix
         self._audit_every = audit
-        self._records: dict[tuple[str, str], _Record] = {}
-        self._leaving: dict[tuple[str, str], _Record] = {}  # released, and still to be deleted
+        self._records: dict[tuple[str, str], Record] = {}
+        self._leaving: dict[tuple[str, str], Record] = {}  # released, and still to be deleted
         self._due = asyncio.Event()
+        self._doubted = False
+        self._cluster = 0
         self._saying = Saying(log)
         self._task: asyncio.Task[None] | None = None
 
@@ -96,6 +88,7 @@ class Registry:
 
     async def __aenter__(self) -> Self:
         self._keeper.on_new_lease = self._on_new_lease
+        self._keeper.on_doubt = self._doubt
         self._task = asyncio.create_task(self._run(), name="registry")
         return self
 
@@ -120,7 +113,7 @@ class Registry:
         """
         key = instance.service, instance.id
         wanted = replace(instance, owner=self._owner, epoch=self._epoch)
-        record = self._records.get(key) or self._leaving.pop(key, None) or _Record(wanted, wanted.id)
+        record = self._records.get(key) or self._leaving.pop(key, None) or Record(wanted, wanted.id)
         record.wanted = wanted
         record.written = record.written if record.written and record.written[0] == encode_record(wanted) else None
         self._records[key] = record
@@ -162,11 +155,11 @@ class Registry:
 
     # Writing one record
 
-    async def _write(self, record: _Record) -> None:
+    async def _write(self, record: Record) -> None:
         async with record.lock:
             for _ in range(3):  # a lease may be lost between two steps
                 lease = await self._keeper.held(LEASE_WAIT)
-                if self._records.get(_name(record)) is not record:
+                if self._records.get(record.name) is not record:
                     return  # released while we waited
                 try:
                     await self._write_under(record, lease)
@@ -176,7 +169,7 @@ class Registry:
                     return
             raise RegistryUnavailableError("leases are lost as soon as they are granted")
 
-    async def _write_under(self, record: _Record, lease: int) -> None:
+    async def _write_under(self, record: Record, lease: int) -> None:
         value = encode_record(record.wanted)
         if record.written == (value, lease):
             return
@@ -192,7 +185,7 @@ class Registry:
         if not await self._claim(record, value, lease):
             raise RegistryError(f"{self._key(record).decode()} belongs to somebody else, too")
 
-    async def _claim(self, record: _Record, value: bytes, lease: int) -> bool:
+    async def _claim(self, record: Record, value: bytes, lease: int) -> bool:
         """Write, adopt or leave to a newer life; False when the key is another's."""
         self._check(self._key(record), value)
         expected = record.revision
@@ -232,7 +225,7 @@ class Registry:
         except RecordError as error:
             raise RegistryRefusedError(f"{key.decode()[:80]} would be ignored by its readers: {error}") from error
 
-    def _superseded(self, record: _Record) -> None:
+    def _superseded(self, record: Record) -> None:
         record.written = None
         if not record.superseded:
             record.superseded = True
@@ -254,17 +247,17 @@ class Registry:
 
     # Deleting one record
 
-    async def _delete(self, record: _Record) -> None:
+    async def _delete(self, record: Record) -> None:
         """Delete a leaving record if it is still ours."""
         async with record.lock:
-            if self._leaving.get(_name(record)) is not record:
+            if self._leaving.get(record.name) is not record:
                 return  # deleted, or wanted again
             key = self._key(record)
             if not record.revision or not await self._etcd.delete_if(key, revision=record.revision):
                 await self._delete_later_write(key)
             record.revision, record.written = 0, None
-            if self._leaving.get(_name(record)) is record:
-                del self._leaving[_name(record)]
+            if self._leaving.get(record.name) is record:
+                del self._leaving[record.name]
 
     async def _delete_later_write(self, key: bytes) -> None:
         """A write whose answer was lost may have changed the key after the revision that we know."""
@@ -281,6 +274,11 @@ class Registry:
     def _on_new_lease(self, _: int) -> None:
         for record in self._records.values():
             record.written = None
+        self._due.set()
+
+    def _doubt(self) -> None:
+        """Have everything compared with etcd at once: it may have lost what we wrote."""
+        self._doubted = True
         self._due.set()
 
     async def _run(self) -> None:
@@ -303,9 +301,12 @@ class Registry:
             async with asyncio.timeout(self._until_audit()):
                 await self._due.wait()
             self._due.clear()
+            audit = self._doubted
         except TimeoutError:
-            await self._audit()
-        return await self._catch_up()
+            audit = True
+        if audit and await self._audit():
+            self._doubted = False
+        return await self._catch_up() and not self._doubted
 
     def _until_audit(self) -> float:
         """Sooner while another life has a record of ours: when that ends, its lease runs out, and ours is due."""
@@ -339,44 +340,57 @@ class Registry:
             self._saying.say("", logging.INFO, "no record waits to be written any more")
         return not errors
 
-    async def _audit(self) -> None:
-        """Compare what we hold with what etcd holds: what is missing is marked to be written, strays are deleted."""
+    async def _audit(self) -> bool:
+        """Compare what we hold with what etcd holds: what is missing is marked to be written, strays are deleted.
+
+        Whether that was possible.
+        """
         try:
-            listed = await self._etcd.list(self._prefix.encode())
+            before = {name: record.revision for name, record in self._records.items() if record.written}
+            listed = await self._etcd.snapshot(self._prefix.encode())
+            if self._cluster not in {0, listed.cluster_id} or listed.revision < max(before.values(), default=0):
+                self._forget_revisions()
+            self._cluster = listed.cluster_id
             strays = self._strays(listed)
-            repairs = self._mark_missing(listed) + len(strays)
+            repairs = self._mark_missing(listed, before) + len(strays)
             for item in strays:
                 await self._etcd.delete_if(item.key, revision=item.revision)
         except RegistryError as error:
             self.last_error = str(error)
-            return
+            return False
         if repairs:
             self.repairs += repairs
             log.warning("%d records differed from what this host holds: put right", repairs)
+        return True
 
-    def _mark_missing(self, listed: Listed) -> int:
-        """Mark the records to be written that are not as we wrote them; how many."""
+    def _forget_revisions(self) -> None:
+        """Etcd has lost its past: what it holds of our host now is no newer than what we hold."""
+        for record in self._records.values():
+            if not record.superseded:
+                record.revision, record.written = 0, None
+
+    def _mark_missing(self, listed: Snapshot, before: Mapping[tuple[str, str], int]) -> int:
+        """Mark the records to be written that are not as we wrote them `before` the list; how many.
+
+        What was written meanwhile is left out. Revisions cannot tell that: in a restored cluster they are lower.
+        """
         found = {item.key: item for item in listed.items}
         marked = 0
-        for record in self._records.values():
+        for name, record in self._records.items():
             current = found.get(self._key(record))
             if record.superseded:
                 record.superseded = current is not None  # gone: ours again
                 continue
             differs = current is None or current.revision != record.revision
-            if record.written and differs and record.revision <= listed.revision:
+            if record.written and differs and record.revision == before.get(name):
                 record.written = None
                 marked += 1
         return marked
 
-    def _strays(self, listed: Listed) -> list[KeyValue]:
+    def _strays(self, listed: Snapshot) -> list[KeyValue]:
         """Records that this process wrote and nobody wants any more."""
         known = {self._key(record) for record in (*self._records.values(), *self._leaving.values())}
         return [item for item in listed.items if item.key not in known and self._is_ours(item)]
 
-    def _key(self, record: _Record) -> bytes:
+    def _key(self, record: Record) -> bytes:
         return record_key(record.wanted.service, record.id, self._prefix).encode()
-
-
-def _name(record: _Record) -> tuple[str, str]:
-    return record.wanted.service, record.wanted.id

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -22,7 +20,7 @@ from ambcore.history import KeyValue, Listed
 from ambcore.replay import Snapshot, range_end
 from ambnet.daemon import cancel
 from ambnet.etcd.config import EtcdConfig
-from ambnet.etcd.endpoint import Endpoint, TlsFiles
+from ambnet.etcd.endpoint import Endpoint, TlsFiles, state_of
 from ambnet.etcd.errors import AUTH_OFF, NotSentError, TokenRejectedError, translate
 from ambnet.etcd.protocol import grpc, rpc
 from ambnet.etcd.stream import Stream, cancelled_on_purpose
@@ -37,6 +35,7 @@ LEAST_LEFT = 0.2  # an attempt with less time would fail whatever the member doe
 FIRST_PAUSE, LAST_PAUSE = 0.025, 3.0  # between rounds over all members
 FRESH_TOKEN = 1.0  # a stream starts with a token not older than this: its rejection may look like a denial
 PAGE = 500  # records; 500 of the largest allowed size are 4 MiB
+OPERATIONS = 100  # of one transaction; etcd allows 128
 CHECK_FILES = 10.0  # seconds between looks at the TLS files
 OLD_CHANNEL_GRACE = 5.0  # seconds for calls under way when the TLS files changed
 
@@ -64,7 +63,7 @@ class Etcd:
         self._current = 0
         self._token = Token(config.user, config.password_file, self._authenticate)
         self._saying = Saying(log)
-        self._files = _state_of(config)
+        self._files = state_of(config)
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -183,6 +182,20 @@ class Etcd:
     async def revoke(self, lease: int, within: float = 2.0) -> None:
         """End a lease and delete its keys. Raises RegistryError; the TTL does it in any case."""
         await self._call("lease", "LeaseRevoke", rpc.LeaseRevokeRequest(ID=lease), total=within)
+
+    async def empty(self, lease: int, within: float = 2.0) -> None:
+        """Delete the keys of a lease, and leave it to run out: whoever asks for it learns that this was on purpose.
+
+        Raises RegistryError.
+        """
+        request = rpc.LeaseTimeToLiveRequest(ID=lease, keys=True)
+        keys = (await self._call("lease", "LeaseTimeToLive", request, repeat=True, total=within)).keys
+        for start in range(0, len(keys), OPERATIONS):
+            some = keys[start : start + OPERATIONS]
+            deletes = [rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key)) for key in some]
+            txn = rpc.TxnRequest(compare=[_under(key, lease) for key in some], success=deletes)
+            if not (await self._call("kv", "Txn", txn, total=within)).succeeded:  # one has another lease by now
+                await self.revoke(lease, within)
 
     async def time_to_live(self, lease: int) -> int | None:
         """Seconds that a lease has left; None when it does not exist."""
@@ -345,7 +358,7 @@ class Etcd:
     async def _follow_files(self) -> None:
         while True:
             await asyncio.sleep(self._check_files)
-            state = _state_of(self._config)
+            state = state_of(self._config)
             if state != self._files:
                 self._reload(state)
 
@@ -369,6 +382,11 @@ def _unchanged(key: bytes, revision: int) -> Any:
     return rpc.Compare(key=key, target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, mod_revision=revision)
 
 
+def _under(key: bytes, lease: int) -> Any:
+    """The condition that a key has this lease."""
+    return rpc.Compare(key=key, target=rpc.Compare.LEASE, result=rpc.Compare.EQUAL, lease=lease)
+
+
 def _key_value(item: Any) -> KeyValue:
     return KeyValue(item.key, item.value, item.mod_revision, item.lease)
 
@@ -377,15 +395,3 @@ def _metadata(token: str | None, *, leader: bool = True) -> tuple[tuple[str, str
     """Without `hasleader`, a member cut off from the others keeps its streams open and mute."""
     required = (("hasleader", "true"),) if leader else ()
     return required if token is None else (*required, ("token", token))
-
-
-def _state_of(config: EtcdConfig) -> tuple[object, ...]:
-    """Changes when a TLS file does; empty without any."""
-    state: list[object] = []
-    for path in filter(None, (config.ca, config.cert, config.key)):
-        try:
-            found: os.stat_result | None = Path(path).stat()
-        except OSError:
-            found = None
-        state.append((path, found and (found.st_ino, found.st_mtime_ns, found.st_size)))
-    return tuple(state)

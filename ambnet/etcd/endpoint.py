@@ -7,6 +7,7 @@ can be tested, and each member keeps its own name for TLS.
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,3 +92,15 @@ def _target(host: str, port: int) -> str:
     except ValueError:
         return f"dns:///{host}:{port}"
     return f"ipv4:{host}:{port}" if address.version == 4 else f"ipv6:[{host}]:{port}"
+
+
+def state_of(config: EtcdConfig) -> tuple[object, ...]:
+    """Changes when a TLS file does; empty without any."""
+    state: list[object] = []
+    for path in filter(None, (config.ca, config.cert, config.key)):
+        try:
+            found: os.stat_result | None = Path(path).stat()
+        except OSError:
+            found = None
+        state.append((path, found and (found.st_ino, found.st_mtime_ns, found.st_size)))
+    return tuple(state)

@@ -55,19 +55,34 @@ async def test_a_lease_outlives_its_ttl_without_a_write(etcd: Etcd, prefix: str)
         assert (keeper.lease, keeper.grants) == (lease, 1)
 
 
-async def test_closing_revokes_or_leaves_it_to_the_ttl(etcd: Etcd) -> None:
+async def test_closing_takes_the_keys_back_or_leaves_them_to_the_ttl(etcd: Etcd, prefix: str) -> None:
+    """A lease that lives on without its keys tells their readers that somebody meant it."""
     for revoke in (True, False):
         keeper = LeaseKeeper(etcd, 10)
         async with keeper:
             lease = await keeper.held(5)
+            for number in range(150):
+                await etcd.put(f"{prefix}{number}".encode(), b"", lease)
             started = time.monotonic()
             await keeper.close(revoke=revoke)
             await keeper.close(revoke=True)
-            assert time.monotonic() - started < 1
-        assert (await etcd.time_to_live(lease) is None) is revoke
+            assert time.monotonic() - started < 1.5
+        assert len((await etcd.list(prefix.encode())).items) == (0 if revoke else 150)
+        assert await etcd.time_to_live(lease) is not None
         assert keeper.state is Lease.CLOSED
-        if not revoke:
-            await etcd.revoke(lease)
+        await etcd.revoke(lease)
+
+
+async def test_closing_takes_back_only_what_still_has_the_lease(etcd: Etcd, prefix: str) -> None:
+    """A key that somebody has put under another lease meanwhile is theirs."""
+    async with LeaseKeeper(etcd, 10) as keeper:
+        lease = await keeper.held(5)
+        other, _ = await etcd.grant(10)
+        for name, its in (("ours", lease), ("theirs", other)):
+            await etcd.put(f"{prefix}{name}".encode(), b"", its)
+        await keeper.close(revoke=True)
+    assert [item.key for item in (await etcd.list(prefix.encode())).items] == [f"{prefix}theirs".encode()]
+    await etcd.revoke(other)
 
 
 async def test_closing_takes_a_second_when_etcd_is_away(tmp_path: Path) -> None:
