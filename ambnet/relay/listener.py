@@ -64,6 +64,7 @@ class Listener:
 
     def __init__(self, relay: Relay, sock: socket.socket, route: Route, accept: Accept | None = None) -> None:
         sock.setblocking(False)
+        sock.listen(BACKLOG)  # changes nothing, unless somebody who shares it has shut it down
         keep_alive(sock)  # accepted sockets inherit these: six system calls fewer for each client
         no_delay(sock)
         self.relay = relay
