@@ -12,7 +12,7 @@ The text form, one line an instance, is for people and tests:
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from types import MappingProxyType
@@ -143,7 +143,7 @@ def fold(table: Table, message: Message, reader: Reader) -> tuple[Table, tuple[R
         return after[service]
 
     refused: list[Rejection] = []
-    for event in message.items if isinstance(message, Listed) else message.events:
+    for event in _known_first(message.items, table, reader) if isinstance(message, Listed) else message.events:
         if isinstance(event, KeyDeleted):
             service, name = _key_or_none(event.key, reader.prefix)
             members(service).pop(name, None)
@@ -163,6 +163,13 @@ def fold(table: Table, message: Message, reader: Reader) -> tuple[Table, tuple[R
     services |= {service: tuple(group[name] for name in sorted(group)) for service, group in after.items()}
     peopled = {service: services[service] for service in sorted(services) if services[service]}
     return Table(MappingProxyType(peopled)), tuple(refused)
+
+
+def _known_first(items: Sequence[KeyValue], table: Table, reader: Reader) -> Sequence[KeyValue]:
+    """The items; where one service could have too many, those of known instances first: a flood crowds out nobody."""
+    if len(items) <= reader.most:
+        return items
+    return sorted(items, key=lambda item: table.find(*_key_or_none(item.key, reader.prefix)) is None)
 
 
 def _by_id(instances: Iterable[Instance]) -> dict[str, Instance]:

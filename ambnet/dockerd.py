@@ -26,6 +26,7 @@ from docker.errors import DockerException, NotFound
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
+from ambcore import shape
 from ambcore.admission import IPNetwork
 from ambcore.backoff import backoff
 from ambcore.containers import ContainerEvent, EngineInfo, EngineMessage, Lost, Subscribed
@@ -107,8 +108,8 @@ class Engine:
 
     async def list(self) -> dict[str, str]:
         """Every container there is, running or not: full id -> name."""
-        containers = await self._call(lambda: self._connection().containers(all=True))
-        return {str(container["Id"]): _own_name(container.get("Names") or ()) for container in containers}
+        containers = await self._call(lambda: shape.containers(self._connection().containers(all=True)))
+        return {container["Id"]: _own_name(container.get("Names") or ()) for container in containers}
 
     async def glimpse(self, containers: Sequence[str], label: str) -> tuple[Mapping[str, Any], ...]:
         """Those of the containers, by full id, that bear a label, as far as a list tells, in the words of `inspect`.
@@ -116,7 +117,7 @@ class Engine:
         The daemon does not answer `inspect` while it starts the container; it lists it all the same.
         """
         only = {"id": list(containers), "label": [label]}  # lists: of a tuple the SDK makes something else
-        found = await self._call(lambda: self._connection().containers(all=True, filters=only))
+        found = await self._call(lambda: shape.containers(self._connection().containers(all=True, filters=only)))
         return tuple(
             {**each, "Name": _own_name(each.get("Names") or ()), "Config": {"Labels": each.get("Labels")}}
             for each in found
@@ -128,16 +129,15 @@ class Engine:
 
         def ask() -> dict[str, Any] | None:
             try:
-                answer: dict[str, Any] = client.inspect_container(name)
+                return shape.container(client.inspect_container(name))
             except NotFound:
                 return None
-            return answer
 
         return await self._call(ask)
 
     async def info(self) -> EngineInfo:
         """Which daemon this is; an id that is another each time, as Podman's, is none."""
-        answer, again = await self._call(self._connection().info), await self._call(self._connection().info)
+        answer, again = [await self._call(lambda: shape.engine(self._connection().info())) for _ in range(2)]
         lasting = str(answer.get("ID", "")) if answer.get("ID") == again.get("ID") else ""
         return EngineInfo(str(answer.get("Name", "")), lasting, str(answer.get("ServerVersion", "")))
 
@@ -146,8 +146,9 @@ class Engine:
 
         Empty if a filtering proxy before the daemon does not let us ask.
         """
+        only = {"driver": "bridge"}
         try:
-            networks = await self._call(lambda: self._connection().networks(filters={"driver": "bridge"}))
+            networks = await self._call(lambda: shape.networks(self._connection().networks(filters=only)))
         except DockerError as error:
             log.debug("cannot list networks: %s", error)
             return {}
@@ -155,7 +156,7 @@ class Engine:
 
     async def networks(self) -> tuple[Mapping[str, Any], ...]:
         """Everything the daemon knows of its networks."""
-        return tuple(await self._call(self._connection().networks))
+        return tuple(await self._call(lambda: shape.networks(self._connection().networks())))
 
     def _connection(self) -> APIClient:
         if self._client is None:
@@ -203,6 +204,8 @@ class Engine:
             raise DockerError(f"{self.url}: no answer within {ANSWER + 1} s") from error
         except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise DockerError(f"{self.url}: {_reason(error)}") from error
+        except RecursionError as error:
+            raise DockerError(f"{self.url}: its answer is nested too deeply") from error
 
 
 class _Client(APIClient):
@@ -284,7 +287,7 @@ def parse_event(line: bytes) -> ContainerEvent | None:
             health=(detail or str(attributes.get("health_status", ""))) if action == "health_status" else "",
             time=int(raw.get("timeNano") or int(raw.get("time") or 0) * 10**9),
         )
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -178,8 +178,8 @@ def filled(settings: type[T], given: Mapping[str, Any], environ: Mapping[str, st
         elif spec.get("switch"):
             values[field.name] = text
         elif spec.get("repeated"):
-            texts = text.split(",") if isinstance(text, str) else text
-            values[field.name] = tuple(_parsed(spec["parse"], item.strip(), said_by) for item in texts)
+            texts, parse = text.split(",") if isinstance(text, str) else text, spec["parse"]
+            values[field.name] = tuple(_parsed(lambda item: parse(item.strip()), item, said_by) for item in texts)  # noqa: B023
         elif spec.get("nargs") in ("+", "*"):
             values[field.name] = tuple(text)
         else:
@@ -231,7 +231,9 @@ def _from_environment(names: Sequence[str], environ: Mapping[str, str]) -> tuple
     return None, ""
 
 
-def _parsed(parse: Callable[[str], Any], text: str, said_by: str) -> Any:
+def _parsed(parse: Callable[[str], Any], text: object, said_by: str) -> Any:
+    if not isinstance(text, str):  # argparse makes a list of `--option=--`
+        raise ConfigError(said_by, "expected a value")
     try:
         return parse(text)
     except ValueError as error:

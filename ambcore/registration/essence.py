@@ -33,7 +33,7 @@ def essence(inspected: Mapping[str, Any]) -> dict[str, Any]:
     kept["Config"]["Env"] = [str(line) for line in config.get("Env") or () if is_meant(str(line).partition("=")[0])]
     labels = config.get("Labels") or {}
     kept["Config"]["Labels"] = {
-        name: str(value) for name, value in labels.items() if is_meant(name) or name == NETWORK_LABEL
+        name: str(value or "") for name, value in labels.items() if is_meant(name) or name == NETWORK_LABEL
     }
     networks = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
     kept["NetworkSettings"]["Networks"] = {name: _addresses(endpoint or {}) for name, endpoint in networks.items()}
@@ -54,7 +54,7 @@ def said(inspected: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield "variable", name, value
     for name, value in sorted((config.get("Labels") or {}).items()):
         if is_meant(name):
-            yield "label", name, str(value)
+            yield "label", name, str(value or "")
 
 
 def _health(health: Mapping[str, Any]) -> dict[str, Any]:

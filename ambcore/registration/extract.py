@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ambcore.admission import NEVER, IPNetwork
+from ambcore.admission import IPNetwork, is_metadata, never
 from ambcore.model import Address, Instance, IPAddress, parse_ip, parse_port
 
 SHORT_ID = 12  # characters of an id that Docker shows to people and accepts from them
@@ -226,7 +226,9 @@ def unreachable(ip: IPAddress, bridges: Iterable[IPNetwork] = ()) -> str | None:
         return "which is no address to connect to"
     if ip.is_loopback:
         return "which every host has to itself"
-    if any(ip in network for network in NEVER):
+    if is_metadata(ip):
+        return "which is that of a cloud's metadata server"
+    if never(ip):
         return "which reaches no further than this host's own links"
     if any(ip in network for network in bridges):
         return "which lies inside a bridge network of this host's Docker"

@@ -56,7 +56,7 @@ def _said(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.removeprefix(PREFIX).lower(), value
     for name, value in sorted((config.get("Labels") or {}).items()):
         if name.startswith(PREFIX):
-            yield name.removeprefix(PREFIX).lower(), str(value)
+            yield name.removeprefix(PREFIX).lower(), str(value or "")
 
 
 def split_tags(text: str) -> tuple[str, ...]:

@@ -272,3 +272,18 @@ def test_service_takes_no_more_instances_than_readers_can_bear() -> None:
     table, refused = fold(table, Changed(changes, 6), reader)
     assert [str(item.address) for item in table] == ["10.0.0.9:80", "10.0.0.3:80"]
     assert refused == ()
+
+
+def test_a_flood_of_records_crowds_out_no_instance_that_is_known() -> None:
+    """However a new list is ordered: whoever was there keeps its place, be it that its record cannot be read now."""
+    reader = Reader(most=2)
+    x, y = (KeyValue(f"/services/a/{name}".encode(), b"10.0.0.1:80", 1) for name in "xy")
+    known, _ = fold(Table(), Listed((x, y), 1), reader)
+    flood = tuple(KeyValue(f"/services/a/{n}".encode(), b"10.0.0.9:80", n) for n in range(3, 9))
+    news = (dataclasses.replace(x, value=BAD), dataclasses.replace(y, value=b"10.0.0.3:80"))
+    after, refused = fold(known, Listed((*flood, *news), 9), reader)
+    assert [(item.id, str(item.address)) for item in after] == [("x", "10.0.0.1:80"), ("y", "10.0.0.3:80")]
+    assert sorted((each.error.reason, each.kept) for each in refused) == [
+        ("malformed", True),
+        *[("too_many", False)] * 6,
+    ]
