@@ -7,7 +7,7 @@ when the record is read; as records hold IP literals only, nothing can change be
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,24 +16,35 @@ from ambcore.model import Address, IPAddress
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# No service of another host lives there; 169.254.169.254 and fd00:ec2::254 are the clouds' metadata servers, whose
-# answers are credentials. `ipaddress.is_reserved` and friends differ between Python versions; this list does not.
-NEVER = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "0.0.0.0/8",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/4",
-        "255.255.255.255/32",
-        "::/128",
-        "::1/128",
-        "fe80::/10",
-        "fd00:ec2::/32",
-        "ff00::/8",
-    )
+# No service of another host lives there. `ipaddress.is_reserved` and friends differ between Python versions; these
+# lists do not.
+LOCAL = (
+    *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
+    *("::/128", "::1/128", "fe80::/10", "ff00::/8"),
 )
+# The clouds' metadata servers, whose answers are credentials. Most are link-local (169.254.169.254); these are not.
+METADATA = (
+    "fd00:ec2::/32",  # Amazon
+    *("168.63.129.16/32", "fd20:ce::254/128"),  # Azure's wire server; Google
+    *("100.100.100.200/32", "fd00:100::100:200/128"),  # Alibaba
+    *("192.0.0.192/32", "fd00:c1::a9fe:a9fe/128"),  # Oracle
+    *("fd00:42::42/128", "fd00:a9fe:a9fe::1/128"),  # Scaleway; Akamai
+)
+# Where a translator may stand that takes an IPv6 address for the IPv4 one in its last 32 bits: RFC 6052, 2.1, and the
+# "IPv4-compatible" addresses of RFC 4291, 2.5.5.1.
+TRANSLATED = (ipaddress.IPv6Address("64:ff9b::"), ipaddress.IPv6Address("::"))
 
+
+def _with_translations(texts: Iterable[str]) -> Iterator[IPNetwork]:
+    """The networks, and those of IPv6 that may be translated into one of them."""
+    for network in map(ipaddress.ip_network, texts):
+        yield network
+        if isinstance(network, ipaddress.IPv4Network):
+            for prefix in TRANSLATED:
+                yield ipaddress.IPv6Network((int(prefix) + int(network[0]), 96 + network.prefixlen))
+
+
+NEVER = tuple(_with_translations((*LOCAL, *METADATA)))
 
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
@@ -50,6 +61,19 @@ def of_family(networks: Iterable[IPNetwork], version: int) -> tuple[IPNetwork, .
     """Those of IP version 4 or 6, in order, without what others of them cover."""
     same: list[Any] = [network for network in networks if network.version == version]
     return tuple(ipaddress.collapse_addresses(same))
+
+
+NEVER_OF: Mapping[int, tuple[IPNetwork, ...]] = {version: of_family(NEVER, version) for version in (4, 6)}
+
+
+def never(address: IPAddress) -> bool:
+    """Whether no record may ever name the address, unless the operator's own list does."""
+    return _within(address, NEVER_OF[address.version])
+
+
+def is_metadata(address: IPAddress) -> bool:
+    """Whether a cloud has its metadata server there, at an address that is not link-local."""
+    return _within(address, map(ipaddress.ip_network, METADATA))
 
 
 def _unmapped(network: IPNetwork) -> IPNetwork:
@@ -83,7 +107,7 @@ class Admission:
         if self.instances_in:
             if not _within(ip, self.instances_in):
                 raise RecordError("address_denied", f"{address} is outside --instances-in")
-        elif _within(ip, NEVER):
+        elif never(ip):
             raise RecordError("address_denied", f"{address} can never be an instance's address")
         elif ip in self.bridge:
             raise RecordError("address_denied", f"{address} is on Docker's bridge of this host, as of any other")

@@ -30,7 +30,8 @@ REASONS = {"key", "too_long", "not_utf8", "malformed", "address_denied", "own_li
 LITERALS = (
     *("10.1.2.3", "2001:db8::7", "::ffff:10.1.2.3", OWN.host, f"::ffff:{OWN.host}"),
     *("127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "fe80::1", "fe80::1%eth0"),  # noqa: S104
-    *("169.254.169.254", "::ffff:a9fe:a9fe", "fd00:ec2::254"),
+    *("169.254.169.254", "::ffff:a9fe:a9fe", "fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200"),
+    *("64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1", "::7f00:1", "::a9fe:a9fe", "64:ff9b::a01:203"),
 )
 HOSTS: Sequence[Any] = (
     *LITERALS,
