@@ -82,7 +82,8 @@ def _one_line(error: grpc.aio.AioRpcError) -> str:
     if code is Code.UNIMPLEMENTED:
         return "this server does not speak etcd v3"
     if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
-        return f"its certificate is not trusted: {details[-200:]}"
+        why = details.rpartition("CERTIFICATE_VERIFY_FAILED: ")[2].removesuffix(": OK")  # OpenSSL's words, then gRPC's
+        return f"its certificate is not trusted: {why[-200:]}"
     # gRPC tells the story of each attempt, the reason last: "failed to connect to all addresses; last error: …: reason"
     reason = details.rpartition("Failed to connect to remote host: ")[2] or code.name.lower()
     return reason[:300]

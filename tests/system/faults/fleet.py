@@ -54,6 +54,7 @@ class Fleet:
         self.spare = NamedServer(SPARE, host=address)
         self.port = free_port()
         self.target = Target(self.port)
+        self._settled = 0
         self._registrar_admin, self._proxy_admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         where = ("--etcd", ",".join(endpoints or etcd.endpoints), *options)
         self.registrar = Program(
@@ -92,8 +93,7 @@ class Fleet:
         with contextlib.suppress(StopIteration):
             self.docker.remove(f"web-{SPARE}")
         self.wait_true(len(NAMES), seconds=30)
-        self.proxy.lines.clear()
-        self.registrar.lines.clear()
+        self._settled = len(self.proxy.lines)
 
     def load(self, rate: float = 50, held: int = 8) -> Load:
         """Clients."""
@@ -135,8 +135,8 @@ class Fleet:
 
     @property
     def removals(self) -> list[str]:
-        """The proxy's lines about instances that it has taken out."""
-        return [line for line in self.proxy.lines if f"{SERVICE}: - " in line]
+        """The proxy's lines about instances that it has taken out, since `without_spare`."""
+        return [line for line in self.proxy.lines[self._settled :] if f"{SERVICE}: - " in line]
 
 
 def held(etcd: EtcdCluster, prefix: str) -> dict[str, Held]:
