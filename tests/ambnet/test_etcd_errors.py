@@ -62,7 +62,7 @@ def test_an_error_is_one_line_of_bounded_length() -> None:
 def test_a_certificate_is_told_by_what_is_wrong_with_it() -> None:
     details = (
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:2379: Tls handshake failed "
-        "(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: "
-        "certificate has expired: OK"
+        "(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
+        "CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
     )
     assert str(failure(Code.UNAVAILABLE, details)) == "its certificate is not trusted: certificate has expired"
