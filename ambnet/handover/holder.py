@@ -42,6 +42,7 @@ class Step(Enum):
 class _Heir:
     channel: socket.socket
     pid: int
+    user: int
     step: Step = Step.CAME
     timer: Any = None
 
@@ -50,7 +51,8 @@ class Holder:
     """The process that serves, at the unix socket `listener`.
 
     `sockets()` are what an heir gets. `pause(then)` ends all writing in the heir's favour and calls `then`, `resume()`
-    takes that back, and `over()` is told when the heir serves: accept nobody any more, finish, and end.
+    takes that back, and `over()` is told when the heir serves: accept nobody any more, finish, and end. `claim` are the
+    seconds in which an heir has to take what is its own.
     """
 
     def __init__(  # noqa: PLR0917 - what it asks for, in the order in which it does
@@ -61,23 +63,27 @@ class Holder:
         pause: Callable[[Callable[[], None]], None],
         resume: Callable[[], None],
         over: Callable[[], None],
+        *,
+        claim: float = CLAIM,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._sockets = sockets
         self._pause, self._resume, self._over = pause, resume, over
-        self._heir: _Heir | None = None
+        self._claim = claim
+        self._visitors: dict[int, _Heir] = {}  # by descriptor
+        self._heir: _Heir | None = None  # the one of them that has our sockets
         listener.setblocking(False)
         loop.add_reader(listener.fileno(), self._on_call)
 
     @property
     def has_heir(self) -> bool:
         """Whether somebody has our sockets and is about to take over."""
-        return self._heir is not None and self._heir.step is not Step.CAME
+        return self._heir is not None
 
     def yield_now(self) -> None:
         """Tell an heir that it is its turn, ready or not, as we end. Nothing may be written any more."""
-        if self._heir is not None and self.has_heir:
+        if self._heir is not None:
             _say(self._heir.channel, YOURS)
 
     def close(self) -> None:
@@ -85,7 +91,8 @@ class Holder:
         if self._listener.fileno() >= 0:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
-        self._dismiss()
+        for visitor in tuple(self._visitors.values()):
+            self._part(visitor)
 
     def _on_call(self) -> None:
         """Somebody has come."""
@@ -94,26 +101,13 @@ class Holder:
         except OSError:  # it has left again
             return
         channel.setblocking(False)
-        pid, user = who(channel)
-        if not is_trusted(user):
-            self._send_away(channel, f"your user is {user}, mine is {os.geteuid()}")
-        elif self._heir is not None:
-            self._send_away(channel, "another process is taking over already")
-        else:
-            self._heir = heir = _Heir(channel, pid)
-            self._loop.add_reader(channel.fileno(), self._on_word)
-            heir.timer = self._loop.call_later(ANSWER, lambda: self._lost(heir))
+        visitor = _Heir(channel, *who(channel))
+        visitor.timer = self._loop.call_later(ANSWER, lambda: self._part(visitor))
+        self._visitors[channel.fileno()] = visitor
+        self._loop.add_reader(channel.fileno(), lambda: self._on_word(visitor))
 
-    @staticmethod
-    def _send_away(channel: socket.socket, why: str) -> None:
-        log.warning("somebody who wants our sockets is sent away: %s", why)
-        _say(channel, NO + why.encode())
-        channel.close()
-
-    def _on_word(self) -> None:
-        """The heir has said something, or has gone."""
-        if (heir := self._heir) is None:
-            return
+    def _on_word(self, heir: _Heir) -> None:
+        """Somebody has said something, or has gone."""
         try:
             word = heir.channel.recv(PACKET)
         except BlockingIOError:
@@ -127,7 +121,12 @@ class Holder:
             case _, b"":
                 self._lost(heir)
             case Step.CAME, hello if hello.startswith(HELLO):
-                self._greeted(heir, hello.removeprefix(HELLO))
+                if why := self._objection(heir, hello.removeprefix(HELLO)):
+                    log.warning("process %d, which wants our sockets, is sent away: %s", heir.pid, why)
+                    _say(heir.channel, NO + why.encode())
+                    self._part(heir)
+                else:
+                    self._give(heir)
             case Step.PREPARES, b"ready":
                 heir.step = Step.WAITS
                 self._pause(lambda: self._paused(heir))
@@ -137,12 +136,17 @@ class Holder:
                 _say(heir.channel, NO + b"that is not what I expected")
                 self._lost(heir)
 
-    def _greeted(self, heir: _Heir, version: bytes) -> None:
-        """Give it everything, if we understand each other."""
+    def _objection(self, heir: _Heir, version: bytes) -> str:
+        """Why somebody gets nothing; empty if there is no reason."""
+        if not is_trusted(heir.user):
+            return f"your user is {heir.user}, mine is {os.geteuid()}"
         if version != b"%d" % VERSION:
-            _say(heir.channel, NO + b"I speak version %d of this, and you another" % VERSION)
-            self._lost(heir)
-            return
+            return f"I speak version {VERSION} of this, and you another"
+        return "another process is taking over already" if self._heir is not None else ""
+
+    def _give(self, heir: _Heir) -> None:
+        """Let it have everything."""
+        self._heir = heir
         given = [self._listener, *self._sockets()]
         try:
             for start in range(0, len(given), MOST):
@@ -162,7 +166,7 @@ class Holder:
             self._resume()
             return
         heir.step = Step.MAY
-        heir.timer = self._loop.call_later(CLAIM, lambda: self._take_back(heir))
+        heir.timer = self._loop.call_later(self._claim, lambda: self._take_back(heir))
         _say(heir.channel, YOURS)
 
     def _take_back(self, heir: _Heir) -> None:
@@ -171,7 +175,7 @@ class Holder:
             return
         _say(heir.channel, NO + b"that took you too long")
         heir.channel.shutdown(socket.SHUT_RD)  # from here on its claim fails; what came before can still be read
-        self._on_word()
+        self._on_word(heir)
 
     def _claimed(self) -> None:
         log.info("the other process serves now")
@@ -180,23 +184,20 @@ class Holder:
 
     def _lost(self, heir: _Heir) -> None:
         """It will not take over."""
-        if heir is not self._heir:
-            return
         if heir.step is not Step.CAME:
             log.warning("process %d has not taken over: %s when it left; serving on", heir.pid, heir.step.value)
-        resumes = heir.step is Step.MAY
-        self._dismiss()
-        if resumes:
+        self._part(heir)
+        if heir.step is Step.MAY:
             self._resume()
 
-    def _dismiss(self) -> None:
-        if (heir := self._heir) is None:
-            return
-        self._heir = None
-        if heir.timer is not None:
-            heir.timer.cancel()
-        self._loop.remove_reader(heir.channel.fileno())
-        heir.channel.close()
+    def _part(self, heir: _Heir) -> None:
+        """End the connection."""
+        if heir is self._heir:
+            self._heir = None
+        heir.timer.cancel()
+        if self._visitors.pop(heir.channel.fileno(), None) is not None:
+            self._loop.remove_reader(heir.channel.fileno())
+            heir.channel.close()
 
 
 def _say(channel: socket.socket, word: bytes) -> None:
