@@ -8,11 +8,12 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ambcore.registration.extract import nanoseconds
 from tests.registrar.scene import ADVERTISED, Records, registrar, watched
 from tests.support.docker_engine import Docker, OwnEngine
 from tests.support.etcd_cluster import EtcdCluster
@@ -21,6 +22,8 @@ from tests.support.programs import Program, fetch
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.etcd, pytest.mark.system]
+
+Figure = Callable[[str], None]
 
 TTL = 3
 RETURN = 6  # long enough for a process to begin on a machine that has others to run
@@ -31,7 +34,7 @@ def records(shared_etcd: EtcdCluster, prefix: str) -> Records:
     return Records(shared_etcd, prefix)
 
 
-def test_B1_kill_9(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B1_kill_9(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure) -> None:
     """The record outlives its registrar by the lease and no longer: TTL from the last renewal, which was at most TTL/3
     ago, plus 1.5 s for etcd's own tick.
     """
@@ -41,12 +44,14 @@ def test_B1_kill_9(docker: Docker, shared_etcd: EtcdCluster, prefix: str, record
         program.kill()
         killed = time.monotonic()
         records.vanishes(name, seconds=TTL + 2)
-        assert TTL * 2 / 3 - 0.1 <= time.monotonic() - killed <= TTL + 1.5
+        took = time.monotonic() - killed
+        figure(f"lease of {TTL} s: gone {took:.1f} s after the kill")
+        assert TTL * 2 / 3 - 0.1 <= took <= TTL + 1.5
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_B2_graceful_stop(
-    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, number: signal.Signals
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure, *, number: signal.Signals
 ) -> None:
     name = docker.run("-p", "80")
     with registrar(shared_etcd, prefix, name) as program, watched(shared_etcd, prefix) as watch:
@@ -55,23 +60,29 @@ def test_B2_graceful_stop(
         told = time.time()
         assert program.process.wait(5) == 0
         eventually(watch.deletes, 1)
-        assert watch.deletes()[0].when - told < 1
+        took = watch.deletes()[0].when - told
+        figure(f"{number.name}: deregistered after {took * 1000:.0f} ms")
+        assert took < 1
 
 
 @pytest.mark.parametrize("how", ["killed", "suspended"])
-def test_B2_graceful_stop_without_etcd(docker: Docker, tmp_path: Path, prefix: str, how: str) -> None:
+def test_B2_graceful_stop_without_etcd(docker: Docker, tmp_path: Path, prefix: str, figure: Figure, how: str) -> None:
     name = docker.run("-p", "80")
     with EtcdCluster(tmp_path, size=1) as etcd, registrar(etcd, prefix, name) as program:
         Records(etcd, prefix).appears(name)
         etcd.members[0].kill() if how == "killed" else etcd.members[0].suspend()
         began = time.monotonic()
         assert program.stop(5.5) == 0
-        assert time.monotonic() - began < 5
+        took = time.monotonic() - began
+        figure(f"etcd {how}: ended after {took:.1f} s")
+        assert took < 5
         assert "Traceback" not in program.log
 
 
 @pytest.mark.parametrize("how", ["killed", "upgraded"])
-def test_B3_restart_no_flap(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, how: str) -> None:
+def test_B3_restart_no_flap(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure, *, how: str
+) -> None:
     """A registrar that comes back within the TTL, after a crash or by `--on-exit keep`, adopts its record: no DELETE,
     and the record stands after the old lease has run out.
     """
@@ -83,11 +94,14 @@ def test_B3_restart_no_flap(docker: Docker, shared_etcd: EtcdCluster, prefix: st
         with registrar(shared_etcd, prefix, name, ttl=RETURN):
             eventually(lambda: records.appears(name)["epoch"] != first["epoch"], RETURN)
             time.sleep(RETURN + 1.5)  # the rule is that nothing happens for so long
+            figure(f"{how}: {len(watch.deletes())} deletions, {len(watch.puts()) - 1} write by the next life")
             assert watch.summary() == ["up", "up"]
             assert records.appears(name)["port"] == first["port"]
 
 
-def test_B4_two_registrars(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B4_two_registrars(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure
+) -> None:
     """Two with one host id do not fight: one has the record, the other says so and leaves it alone. After a change each
     may write once, both write the same, and that may be a takeover once more.
     """
@@ -104,6 +118,7 @@ def test_B4_two_registrars(docker: Docker, shared_etcd: EtcdCluster, prefix: str
             written = len(watch.changes)
             time.sleep(2.5)  # longer than the TTL and two resyncs: nobody writes any more
             assert len(watch.changes) == written <= 2 + 2 * 3, watch.summary()
+            figure(f"{written} writes for a registration, a take-over and a restart; then none")
             said = "was taken over by another registrar of this host"
             assert older.log.count(said) >= 1
             assert older.log.count(said) + newer.log.count(said) <= 2
@@ -111,7 +126,9 @@ def test_B4_two_registrars(docker: Docker, shared_etcd: EtcdCluster, prefix: str
             assert records.appears(name)["port"] == docker.port(name)
 
 
-def test_B5_zombie_wakes(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B5_zombie_wakes(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure
+) -> None:
     """Suspended for three TTLs, the first wakes with a dead lease while a second of its host has registered."""
     ttl = 2
     name = docker.run("-p", "80")
@@ -129,6 +146,7 @@ def test_B5_zombie_wakes(docker: Docker, shared_etcd: EtcdCluster, prefix: str, 
             time.sleep(ttl)  # whatever the zombie left behind has run out by now
             assert records.get(name) == newer
             assert watch.summary() in ([], ["up"])
+            figure("the newer record untouched, word for word")
 
 
 @pytest.fixture
@@ -137,7 +155,9 @@ def own_engine(request: pytest.FixtureRequest) -> Iterator[OwnEngine]:
         yield engine
 
 
-def test_B6_dockerd_restart(own_engine: OwnEngine, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B6_dockerd_restart(
+    own_engine: OwnEngine, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure
+) -> None:
     """A daemon that takes its containers down with it: removed within two seconds, back within two of its start."""
     with Docker(own_engine.url) as docker:
         name = docker.run("-p", "80", "--restart", "always")
@@ -147,10 +167,13 @@ def test_B6_dockerd_restart(own_engine: OwnEngine, shared_etcd: EtcdCluster, pre
                 began = time.time()
                 own_engine.stop()
                 eventually(watch.deletes, 3)
-                assert watch.deletes()[0].when - began < 2
+                gone = watch.deletes()[0].when - began
+                assert gone < 2
             program.wait_for("docker is away, what is registered stays")
             own_engine.start()
+            began = time.time()
             records.appears(name, seconds=2, port=docker.port(name), host=ADVERTISED)
+            figure(f"removed {gone:.2f} s after the daemon's end, back {time.time() - began:.2f} s after its start")
             program.wait_for("docker is back")
             assert program.log.count("docker is away") == 1
             assert program.process.poll() is None
@@ -159,7 +182,13 @@ def test_B6_dockerd_restart(own_engine: OwnEngine, shared_etcd: EtcdCluster, pre
 @pytest.mark.parametrize("own_engine", [("--live-restore",)], indirect=True)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_B6_dockerd_restart_with_live_restore(
-    own_engine: OwnEngine, shared_etcd: EtcdCluster, prefix: str, records: Records, how: signal.Signals
+    own_engine: OwnEngine,
+    shared_etcd: EtcdCluster,
+    prefix: str,
+    records: Records,
+    figure: Figure,
+    *,
+    how: signal.Signals,
 ) -> None:
     """Containers that survive their daemon stay registered, without a single change."""
     with Docker(own_engine.url) as docker:
@@ -176,6 +205,7 @@ def test_B6_dockerd_restart_with_live_restore(
                 docker("pause", name)
                 records.vanishes(name)
                 assert watch.summary() == ["DELETE"]
+                figure(f"live-restore, {how.name}: 0 writes")
                 docker("unpause", name)
                 assert records.appears(name)["port"] == before["port"]
 
@@ -195,23 +225,28 @@ def test_B6_a_container_that_died_with_the_daemon_is_removed_when_it_is_back(
             records.vanishes(name, seconds=6)
 
 
-def test_B8_port_change(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B8_port_change(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure
+) -> None:
     """`docker restart` of a container with an ephemeral port: the new one within a second of the start, the old one
     never after the death.
     """
     name = docker.run("-p", "80")
     with registrar(shared_etcd, prefix, name), watched(shared_etcd, prefix) as watch:
-        old = records.appears(name)["port"]
+        old, took = records.appears(name)["port"], []
         for _ in range(3):
             docker("restart", name)
             new = docker.port(name)
             assert new != old
             records.appears(name, seconds=1, port=new)
+            started = nanoseconds(docker.inspect(name)["State"]["StartedAt"]) / 1e9
             of_new = [change for change in watch.puts() if change.record["port"] == new]
             after = watch.changes[watch.changes.index(of_new[0]) :]
             assert not any(change.record.get("port") == old for change in after)
+            took.append(of_new[0].when - started)
             old = new
         assert watch.summary() == ["up", *["draining", "DELETE", "up"] * 3]
+    figure(f"the new port at most {max(took) * 1000:.0f} ms after the start, the old one never again")
 
 
 def test_B9_crash_loop(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
@@ -237,7 +272,10 @@ HEALTHY_WHILE_OK = (
 )
 
 
-def test_B10_pause_and_network(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B10_pause_and_network(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure
+) -> None:
+    """A disconnected network is out, too: what it published leads nowhere."""
     name = docker.run("-p", "80")
     with registrar(shared_etcd, prefix, name):
         records.appears(name)
@@ -249,6 +287,7 @@ def test_B10_pause_and_network(docker: Docker, shared_etcd: EtcdCluster, prefix:
         records.vanishes(name, seconds=1)
         docker("network", "connect", "bridge", name)
         records.appears(name, seconds=1, port=docker.port(name))
+    figure("pause, unpause, disconnect, connect: each heeded within 1 s")
 
 
 def test_B10_health(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
@@ -317,7 +356,9 @@ def _starved(program: Program) -> Iterator[None]:
         thread.join()
 
 
-def test_B13_cpu_starve(docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records) -> None:
+def test_B13_cpu_starve(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, figure: Figure
+) -> None:
     """For two lifetimes of its lease the registrar keeps it, and its metric shows how late it is."""
     name, admin = docker.run("-p", "80"), f"127.0.0.1:{free_port()}"
     with registrar(shared_etcd, prefix, name, "--admin", admin, ttl=TTL) as program:
@@ -333,6 +374,7 @@ def test_B13_cpu_starve(docker: Docker, shared_etcd: EtcdCluster, prefix: str, r
         assert watch.changes == []
         assert "is gone" not in program.log
         assert max(lags) > 0.05, lags
+    figure(f"lease of {TTL} s kept for {2 * TTL} s in slices of 10 ms; lag up to {max(lags):.2f} s")
 
 
 def _alive(program: Program) -> bool:

@@ -1,6 +1,6 @@
 """A TCP proxy on loopback that does to the bytes between a client and its server what a test says.
 
-    with FaultProxy("127.0.0.1:6379") as proxy:         # or a URL, as in `proxy.url` then, too
+    with FaultProxy("127.0.0.1:6379") as proxy:         # or a URL, as in `proxy.url` then, too; unix:///PATH is one
         proxy.both_ways(Toxic(latency=0.5, jitter=0.2))
         proxy.set(to_client=Toxic(cut_after=1000))      # the other way is clean again
         proxy.mute(), proxy.reset(), proxy.cut(), proxy.restore()
@@ -68,10 +68,10 @@ class FaultProxy:
     def __init__(self, target: str, listen: str = "127.0.0.1") -> None:
         scheme, slashes, address = target.rpartition("://")
         host, _, port = address.rpartition(":")
-        self._target = host, int(port)
+        self._target: str | tuple[str, int] = address if scheme == "unix" else (host, int(port))
         self._listen = listen
         self.port = free_port(listen)
-        self.url = f"{scheme}{slashes}{listen}:{self.port}"
+        self.url = f"{'tcp' if scheme == 'unix' else scheme}{slashes}{listen}:{self.port}"
         self.accepted = 0
         self.beginnings: list[bytes] = []
         self._toxics = {True: CLEAN, False: CLEAN}  # to the server, to the client
@@ -168,7 +168,7 @@ class FaultProxy:
     async def _serve(self, client: socket.socket) -> None:
         """One connection, to its end; one that does not end well is reset at both its ends."""
         ended_well = False
-        with client, socket.socket() as server:
+        with client, socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET) as server:
             server.setblocking(False)
             try:
                 with contextlib.suppress(OSError):
@@ -183,7 +183,8 @@ class FaultProxy:
     async def _carry(self, client: socket.socket, server: socket.socket) -> None:
         """Forward both ways until both have ended. Raises OSError."""
         for end in (client, server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if end.family == socket.AF_INET:
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         ways = (_Way(client, server, to_server=True), _Way(server, client, to_server=False))
         try:
             async with asyncio.TaskGroup() as group:
