@@ -81,8 +81,12 @@ class Report:
 
     def stale(self) -> str:
         """What is served without being known to be current, empty if nothing: said to whoever asks if we are ready."""
-        ages = {source.service: source.sight().age for source in self._following.sources}
-        old = [f"{service} is {age:.0f} s old" for service, age in ages.items() if age is not None and age > OLD]
+        sights = [(source.service, source.sight()) for source in self._following.sources]
+        old = [
+            f"{service} is {sight.age:.0f} s old"
+            for service, sight in sights
+            if sight.age is not None and (sight.recalled or sight.age > OLD)
+        ]
         return f"what is known of {', '.join(old)}" if old else ""
 
     def traffic(self) -> dict[str, Counts]:

@@ -1,0 +1,175 @@
+"""What a process knew is on disk for the next one: written in one step, read with suspicion."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from ambcore.history import Listed
+from ambcore.remembered import Remembered
+from ambnet.daemon import background
+from ambnet.etcd import Etcd, EtcdConfig
+from ambnet.watch import PrefixWatch
+from dynproxy.memory import OLDEST, Memory
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.ports import free_port
+from tests.support.waiting import eventually_async
+
+pytestmark = pytest.mark.etcd
+
+
+@pytest_asyncio.fixture
+async def etcd(shared_etcd: EtcdCluster) -> AsyncIterator[Etcd]:
+    async with Etcd(EtcdConfig(shared_etcd.endpoints)) as client:
+        yield client
+
+
+async def remembered(etcd: Etcd, prefix: str, folder: Path) -> Path:
+    """A life that knew one record and ended; the file that it left."""
+    await etcd.put(f"{prefix}one".encode(), b"\x00\xff 10.0.0.1:80")
+    memory = Memory(folder)
+    async with PrefixWatch(etcd, prefix) as watch:
+        memory.keep(prefix, watch)
+        assert isinstance(await anext(watch), Listed)
+        await memory.leave(prefix)
+    (name,) = os.listdir(folder)  # noqa: PTH208
+    return folder / name
+
+
+async def test_what_was_known_at_the_end_is_known_to_the_next_life(etcd: Etcd, prefix: str, tmp_path: Path) -> None:
+    path = await remembered(etcd, prefix, tmp_path / "new" / "state")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    known = Memory(path.parent).recall(prefix)
+    assert known is not None
+    assert [(item.key, item.value) for item in known.snapshot.items] == [
+        (f"{prefix}one".encode(), b"\x00\xff 10.0.0.1:80")
+    ]
+    assert known.snapshot.revision
+    assert known.snapshot.cluster_id
+    assert known.age < 5
+    assert Memory(path.parent).recall("/services/other/") is None
+    assert Memory(None).recall(prefix) is None
+
+
+async def test_a_change_is_written_while_the_process_runs(etcd: Etcd, prefix: str, tmp_path: Path) -> None:
+    """Not only at its end, which may come without notice."""
+    memory = Memory(tmp_path)
+    async with PrefixWatch(etcd, prefix) as watch, background(memory.run):
+        memory.keep(prefix, watch)
+        await etcd.put(f"{prefix}one".encode(), b"1")
+
+        async def known() -> bool:
+            found = memory.recall(prefix)
+            return found is not None and [item.value for item in found.snapshot.items] == [b"1"]
+
+        await eventually_async(known, 20)
+    assert [name.rpartition(".")[2] for name in os.listdir(tmp_path)] == ["memory"]  # noqa: PTH208
+
+
+async def test_nothing_is_written_while_it_is_paused(etcd: Etcd, prefix: str, tmp_path: Path) -> None:
+    """What is held shall not be forgotten by a restart because etcd has forgotten it."""
+    path = await remembered(etcd, prefix, tmp_path)
+    before = path.read_bytes()
+    await etcd.delete(f"{prefix}one".encode())
+    memory = Memory(tmp_path)
+    async with PrefixWatch(etcd, prefix) as watch:
+        memory.keep(prefix, watch, lambda: True)
+        assert await anext(watch)
+        await memory.leave(prefix)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("harm", ["torn", "foreign", "fifo", "link", "writable", "old", "unreadable"])
+async def test_a_file_that_cannot_be_believed_is_refused_in_one_line(
+    etcd: Etcd, prefix: str, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await remembered(etcd, prefix, tmp_path)
+    whole, late = path.read_bytes(), time.time() - OLDEST - 3600
+    memory = Memory(tmp_path)
+    path.unlink()
+    match harm:
+        case "torn":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "foreign":
+            path.write_bytes(whole.replace(prefix.encode(), b"/elsewhere/"))
+        case "fifo":
+            os.mkfifo(path, 0o600)
+        case "link":
+            (tmp_path / "target").write_bytes(whole)
+            path.symlink_to("target")
+        case "writable":
+            path.write_bytes(whole)
+            path.chmod(0o666)
+        case "old":
+            path.write_bytes(whole)
+            os.utime(path, (late, late))
+        case "unreadable":
+            path.mkdir()
+    caplog.clear()
+    assert memory.recall(prefix) is None
+    assert len(caplog.records) == 1
+    assert "is not believed" in caplog.text
+
+
+async def test_files_nobody_would_believe_are_removed_at_the_start(etcd: Etcd, prefix: str, tmp_path: Path) -> None:
+    path = await remembered(etcd, prefix, tmp_path)
+    late = time.time() - OLDEST - 3600
+    kept = tmp_path / "somebody's"
+    kept.touch()
+    for each in (path, kept):
+        os.utime(each, (late, late))
+    Memory(tmp_path)
+    assert os.listdir(tmp_path) == [kept.name]  # noqa: PTH208
+
+
+async def test_a_clock_that_was_set_back_is_said_and_the_age_is_none(
+    etcd: Etcd, prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await remembered(etcd, prefix, tmp_path)
+    os.utime(path, (time.time() + 3600, time.time() + 3600))
+    known = Memory(tmp_path).recall(prefix)
+    assert known is not None
+    assert known.age == 0.0
+    assert "clock was set back" in caplog.text
+
+
+async def test_a_disk_that_cannot_be_written_is_said_once_and_costs_nothing_else(
+    etcd: Etcd, prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    memory = Memory(tmp_path / "file" / "state")
+    async with PrefixWatch(etcd, prefix) as watch:
+        memory.keep(prefix, watch)
+        assert await anext(watch)
+        await memory.leave(prefix)
+    assert memory.error is not None
+    assert [record.levelno for record in caplog.records if record.name == "memory"] == [logging.WARNING]
+
+
+async def test_without_etcd_the_watch_goes_on_with_what_was_known(etcd: Etcd, prefix: str, tmp_path: Path) -> None:
+    """Two seconds after its start, and it says how old that is; when etcd answers its list replaces it."""
+    await remembered(etcd, prefix, tmp_path)
+    known = Memory(tmp_path).recall(prefix)
+    assert known is not None
+    known = Remembered(known.snapshot, 600.0)
+    away = EtcdConfig((f"http://127.0.0.1:{free_port()}",))
+    async with Etcd(away) as nobody, PrefixWatch(nobody, prefix, remembered=known) as watch:
+        assert (watch.age() or 0.0) >= 600
+        assert await asyncio.wait_for(anext(watch), 10) == Listed(known.snapshot.items, known.snapshot.revision)
+        assert watch.recalled
+        assert 600 <= (watch.age() or 0.0) < 620
+    await etcd.delete(f"{prefix}one".encode())
+    async with PrefixWatch(etcd, prefix, remembered=known) as watch:
+        listed = await asyncio.wait_for(anext(watch), 10)
+        assert isinstance(listed, Listed)
+        assert (listed.items, listed.past, watch.recalled) == ((), 0, False)
+        assert (watch.age() or 0.0) < 60
