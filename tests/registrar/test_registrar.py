@@ -248,7 +248,7 @@ def test_a_start_is_in_etcd_within_200_ms_at_the_median(
 ) -> None:
     name = docker.run("-p", "80")
     delays = []
-    with registrar(shared_etcd, prefix, name), watched(shared_etcd, prefix) as watch:
+    with registrar(shared_etcd, prefix, name, "--verify", "warn"), watched(shared_etcd, prefix) as watch:
         records.appears(name)
         for _ in range(9):
             docker("restart", "-t", "0", name)
