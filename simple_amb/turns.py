@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from ambnet.handover.words import OPTION
 from ambnet.relay.inherited import inherited
 from ambnet.relay.loop import IN, Loop, Timer
 from ambnet.relay.relay import Relay
+
+log = logging.getLogger("hand-over")
 
 
 class Turns:
@@ -35,6 +38,7 @@ class Turns:
         if self._arrival.holder is not None:
             take_over(self._arrival.holder)
             self._arrival.holder.close()
+            log.info("taken over %d sockets: whoever served before finishes what it has", self._handed)
 
         def sockets() -> list[socket.socket]:
             return [*(each.sock for each in relay.listeners), *(each.sock for each in relay.datagrams.ports)]
