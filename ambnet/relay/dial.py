@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ambnet.relay.hops import UNKNOWN, hops_left, limit_hops
 from ambnet.relay.loop import OUT
 from ambnet.relay.sockets import STREAM, Socket, no_delay, reset_on_close
 
@@ -53,7 +54,8 @@ class Dial:
     """Finds an instance for one client, then hands both sockets to a session.
 
     `until` ends the present phase; `client_watched` and `server_watched` say which sockets epoll knows already.
-    `preface` is what the instance is told before the client's first byte.
+    `preface` is what the instance is told before the client's first byte, `hops` are how often the client may be passed
+    on, where that is known.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Dial:
         "_started",
         "client",
         "client_watched",
+        "hops",
         "phase",
         "preface",
         "relay",
@@ -80,6 +83,7 @@ class Dial:
         self.client = client
         self.source = source
         self.preface = preface
+        self.hops = UNKNOWN
         self.phase: Phase | None = None
         self.until = 0.0
         self.upstream: Upstream | None = None
@@ -93,6 +97,11 @@ class Dial:
 
     def start(self) -> None:
         """Ask, or wait for somebody to ask."""
+        if self.relay.crowded and (hops := hops_left(self.client)):
+            self.hops = hops - 1
+            if not self.hops:
+                self._went_round()
+                return
         if self.route.prepare() and self.route.takers:
             self._begin_round()
         else:
@@ -132,6 +141,12 @@ class Dial:
         self.relay.loop.discard(client.detach())
         self.relay.dial_ended(self)
 
+    def _went_round(self) -> None:
+        """The client was passed on from proxy to proxy until its hops were used up."""
+        self.route.counters["went_round"] += 1
+        self.relay.say_seldom("round", f"{self.route.name}: a connection went round: its instances lead back to here")
+        self.give_up()
+
     def _order(self) -> Iterator[Upstream]:
         return self.route.order(self.source, self.relay.loop.now)
 
@@ -153,6 +168,8 @@ class Dial:
                 self._blame(upstream, shortage.errno or errno.EMFILE)
                 continue
             no_delay(server)
+            if self.hops:
+                limit_hops(server, self.hops)
             error = server.connect_ex(upstream.address)
             if error == errno.EINPROGRESS:
                 # An instance on this host has answered before connect(2) returns, which says so only when asked again:

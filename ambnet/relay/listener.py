@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ambnet.relay.hops import keep_hops
 from ambnet.relay.loop import EXCLUSIVE, IN
 from ambnet.relay.sockets import BACKLOG, keep_alive, no_delay
 
@@ -67,6 +68,7 @@ class Listener:
         sock.listen(BACKLOG)  # changes nothing, unless somebody who shares it has shut it down
         keep_alive(sock)  # accepted sockets inherit these: six system calls fewer for each client
         no_delay(sock)
+        keep_hops(sock)
         self.relay = relay
         self.route = route
         self.sock = Accepting(fileno=sock.detach())

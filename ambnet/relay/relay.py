@@ -15,6 +15,7 @@ from ambcore.proxy_protocol import End, encode
 from ambnet.relay.access import ANYBODY, Access
 from ambnet.relay.dial import Dial
 from ambnet.relay.greeting import Greeting
+from ambnet.relay.hops import crowd
 from ambnet.relay.limits import Limits, client_files, connection_cap
 from ambnet.relay.listener import Accept, Listener
 from ambnet.relay.loop import Loop, Timer
@@ -53,6 +54,7 @@ class Relay:
         self.access = access
         self._plain = access.anybody  # clients are taken on without a question
         self.cap = connection_cap(limits.max_connections, files)
+        self.crowd = crowd(self.cap)
         self.pipes = PipePool()
         self.listeners: list[Listener] = []
         self.sessions: set[Session] = set()
@@ -91,6 +93,11 @@ class Relay:
     def full(self) -> bool:
         """Whether no more connections fit."""
         return len(self.sessions) + len(self.dials) >= self.cap
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many that proxies may be leading to each other."""
+        return len(self.sessions) + len(self.dials) >= self.crowd
 
     @property
     def connections(self) -> int:

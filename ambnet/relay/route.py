@@ -21,6 +21,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "park_refused": "clients closed at once, as many waited already",
     "unanswered": "clients for whom every instance was asked in vain",
     "client_gone": "clients that left before an instance answered",
+    "went_round": "clients reset, as proxies that lead to each other had passed them on too often",
     "local_errors": "connects that failed for a reason of this machine: no port, no file, no memory",
     "reset": "connections ended by a reset, whoever began it",
     "idle_closed": "connections ended by --idle-timeout",

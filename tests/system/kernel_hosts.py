@@ -178,7 +178,7 @@ class KernelProxy(Program):
         wanted = {f'{key}="{value}"' for key, value in labels.items()}
         return sum(float(value) for has, value in samples if wanted <= set(has.split(",")))
 
-    def wait_serving(self, service: str, *names: str, plane: str = "kernel", seconds: float = 15) -> None:
+    def wait_serving(self, service: str, *names: str, plane: str = "kernel", seconds: float = 60) -> None:
         """Until a plane serves exactly these instances."""
 
         def serving() -> bool:
