@@ -164,7 +164,7 @@ async def announcer_of(
     route = route_to(settings.etcd_config().endpoints)
     admin = partial(admin_for_others, settings, settings.admin, route)
     keeper = await stack.enter_async_context(LeaseKeeper(etcd, ANNOUNCED, quiet=True))
-    down = Unreachables(followed, health)
+    down = Unreachables(services, health)
     return Announcer(Kind.DYNPROXY, etcd, keeper, settings.fleet_prefix, admin, services, unreachable=down)
 
 

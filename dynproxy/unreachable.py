@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 
 from ambcore.text import visible
 from ambcore.unreachable import MAX_WHY, Unreachable
-from dynproxy.following import Following
 from dynproxy.health import HealthChecks
-from dynproxy.sources import EtcdSource
 
 
 class Unreachables:
-    """Called, it tells the instances of etcd's records that do not answer.
+    """Called, it tells the instances of `services` that do not answer.
 
     What was said of one stays word for word until it answers: every other word would be a write.
     """
 
-    def __init__(self, followed: Following, health: HealthChecks) -> None:
-        self._followed = followed
+    def __init__(self, services: Callable[[], Iterable[str]], health: HealthChecks) -> None:
+        self._services = services
         self._health = health
         self._told: dict[tuple[str, str, float], Unreachable] = {}  # by service, instance and when it went down
 
     def __call__(self) -> list[Unreachable]:
         """All of them, as it is now."""
         told = {}
-        for source in self._followed.sources:
-            if isinstance(source, EtcdSource) and (down := self._health.unhealthy(source.service)):
-                known = self._health.state(source.service).instances
+        for service in self._services():
+            if down := self._health.unhealthy(service):
+                known = self._health.state(service).instances
                 for name in down:
                     if (health := known.get(name)) is not None and health.since is not None:
-                        key = source.service, name, health.since
+                        key = service, name, health.since
                         told[key] = self._told.get(key) or _unreachable(*key, health.why)
         self._told = told
         return [*told.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ambcore.findings import Level
 from ambcore.history import KeyValue
 from ambcore.model import Address, Instance, Readiness
+from ambcore.unreachable import Unreachable
 from ambnet.page.essence import essence
 from ambnet.page.gather import fleet
 from ambnet.page.model import EtcdSight, Fleet, Record, Said, Sight, State, Work
@@ -79,6 +81,15 @@ def test_who_cannot_be_asked_is_named() -> None:
     assert [each.level for each in found.programs] == [Level.RED, Level.UNKNOWN]
     assert "no answer" in found.notices[0].text
     assert len(found.notices) == 1
+
+
+def test_what_a_proxy_that_cannot_be_asked_announces_not_to_reach_is_shown_as_such() -> None:
+    down = Unreachable("2026-01-31T12:00:00Z", "web", "one", "refused")
+    mute = Said("p", None, "it has no --admin", "dynproxy", "h1", unreachable=(down, replace(down, instance="gone")))
+    sight = Sight(2000.0, (mute,), (record("one"), record("two")))
+    one, two = fleet(sight).services[0].seats
+    assert (one.state, one.why, two.state) == (State.EJECTED, "refused (h1)", State.UP)
+    assert essence(sight) != essence(replace(sight, said=(replace(mute, unreachable=()),)))
 
 
 def test_a_registrar_shows_what_it_keeps_and_what_it_does_not() -> None:
