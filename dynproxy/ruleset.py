@@ -236,6 +236,9 @@ class _Text:
         """To whom a new connection goes."""
         if not front.slots:
             return
+        if port.protocol is Protocol.TCP:
+            # Begun while nobody tracked it, say when our rules were flushed: the relay carries it.
+            yield "tcp flags & (syn | ack) != syn accept"
         yield f"counter name {port.name}_new"
         if port.protocol is Protocol.TCP and self.rules.forgets:
             yield 'ct timeout set "unanswered"'

@@ -52,7 +52,7 @@ WORDS = frozenset(
     icmpv6
     in inc inet_proto inet_service interval ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark
     masquerade meta mod name nat new next numgen offset original out policy port postrouting prerouting priority
-    proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status syn_sent
+    proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status syn syn_sent
     table tcp tcp_all tcp_ports th timeout to type udp udp_all udp_ports unanswered update verdict
     vmap
     """,
