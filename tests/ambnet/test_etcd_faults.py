@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,8 @@ from tests.support.following import Following
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.etcd
+
+Figure = Callable[[str], None]
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ async def settled(watch: PrefixWatch, restarts: int = 0) -> None:
     await eventually_async(goes_on)
 
 
-async def test_A1_member_kill(cluster: EtcdCluster) -> None:
+async def test_A1_member_kill(cluster: EtcdCluster, figure: Figure) -> None:
     """The member of our watch dies under a writer: resumed within 2 s, every event told, in order, once."""
     stop = asyncio.Event()
 
@@ -60,7 +62,8 @@ async def test_A1_member_kill(cluster: EtcdCluster) -> None:
         victim.kill()
         started = time.monotonic()
         await settled(seen.watch, 1)
-        assert time.monotonic() - started < 2
+        took = time.monotonic() - started
+        assert took < 2
         told = len(seen.events)
         await eventually_async(lambda: _true(len(seen.events) > told + 20))
         stop.set()
@@ -69,6 +72,7 @@ async def test_A1_member_kill(cluster: EtcdCluster) -> None:
         revisions = [event.revision for event in seen.events]
         assert revisions == list(range(revisions[0], revisions[0] + len(revisions)))
         assert seen.lists == 1
+    figure(f"watching again after {took:.2f} s; {len(revisions)} events, none lost, none twice")
 
 
 async def _true(value: bool) -> bool:
@@ -134,7 +138,7 @@ async def test_A11_stale_member(cluster: EtcdCluster) -> None:
 
 
 @pytest.mark.parametrize("token", ["the same", "another"])
-async def test_A10_revision_rollback(tmp_path: Path, token: str) -> None:
+async def test_A10_revision_rollback(tmp_path: Path, token: str, figure: Figure) -> None:
     """The cluster loses its past. With another id, or with the same one and a lower revision: listed anew in 2 s."""
     with EtcdCluster(tmp_path, size=1) as cluster:
         member = cluster.members[0]
@@ -149,7 +153,9 @@ async def test_A10_revision_rollback(tmp_path: Path, token: str) -> None:
             await asyncio.to_thread(cluster.start)
             started = time.monotonic()
             await seen.until({}, 3)
-            assert time.monotonic() - started < 2
+            took = time.monotonic() - started
+            assert took < 2
+            figure(f"cluster id {token}: listed anew {took:.2f} s after it serves")
             await etcd.put(b"/s/b", b"new")
             await seen.until({b"/s/b": b"new"})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,10 @@ from tests.system.proxies import LOCAL, Proxy, Records, servers
 
 pytestmark = [pytest.mark.etcd, pytest.mark.system]
 
+Figure = Callable[[str], None]
 
-async def test_A1_member_kill_is_not_noticed_by_clients(tmp_path: Path, service: str) -> None:
+
+async def test_A1_member_kill_is_not_noticed_by_clients(tmp_path: Path, service: str, figure: Figure) -> None:
     """The member that holds our watch is killed under load: no client error, and a change arrives by another one."""
     with (
         EtcdCluster(tmp_path) as etcd,
@@ -43,6 +47,7 @@ async def test_A1_member_kill_is_not_noticed_by_clients(tmp_path: Path, service:
             await asyncio.to_thread(proxy.wait_instances, "one", "two", seconds=5)
         assert outcome.failures == []
         assert outcome.answers["a"] > 0
+        figure(f"0 errors in {outcome.total} connections")
 
 
 async def test_A4_total_outage_leaves_clients_served_and_the_age_shown(tmp_path: Path, service: str) -> None:
@@ -128,7 +133,7 @@ async def test_mutual_tls_and_a_user_are_all_it_needs(tmp_path: Path, service: s
             assert "secret" not in proxy.log
 
 
-async def test_A13_denied_prefix_is_said_once_and_health_is_red(tmp_path: Path, service: str) -> None:
+async def test_A13_denied_prefix_is_said_once_and_health_is_red(tmp_path: Path, service: str, figure: Figure) -> None:
     """A role without the right to read: never "connected and silent"; given the right, it recovers by itself."""
     password = tmp_path / "password"
     password.write_text("secret")
@@ -146,7 +151,10 @@ async def test_A13_denied_prefix_is_said_once_and_health_is_red(tmp_path: Path, 
         etcd.environment["ETCDCTL_USER"] = "root:root"
         user = ("--etcd-user", "stranger", "--etcd-password-file", str(password))
         with Proxy(etcd, service, *user) as proxy:
+            await asyncio.to_thread(proxy.wait_for, "listening for")
+            listening = time.monotonic()
             await asyncio.to_thread(proxy.wait_for, "(?i)permission denied")
+            took = time.monotonic() - listening
             assert fetch(f"http://{proxy.admin}/healthz")[0] == 503
             assert fetch(f"http://{proxy.admin}/readyz")[0] == 503
             etcd.etcdctl(*["role", "grant-permission", "stranger", "--prefix=true", "read", "/services/"])
@@ -159,3 +167,4 @@ async def test_A13_denied_prefix_is_said_once_and_health_is_red(tmp_path: Path, 
             await eventually_async(healthy)
             complaints = [line for line in proxy.lines if line.startswith(("WARNING", "ERROR")) and "denied" in line]
             assert len(complaints) == 1, proxy.log
+            figure(f"said {took:.1f} s after the start, in one line; /healthz and /readyz 503")

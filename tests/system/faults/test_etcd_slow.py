@@ -7,7 +7,7 @@ import http.server
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_fixtures import need_etcd
 from tests.support.fault_proxy import FaultProxy, Toxic
 from tests.support.frozen_disk import FrozenDisk
+from tests.support.ports import free_port
+from tests.support.programs import Program, status
 from tests.support.waiting import eventually
-from tests.system.faults.fleet import fleet, own_address
+from tests.system.faults.fleet import SERVICE, fleet, own_address
 
 pytestmark = [pytest.mark.etcd, pytest.mark.system]
 
@@ -153,7 +155,7 @@ def test_A17_fifteen_minutes_of_silence(tmp_path: Path, figure: Figure) -> None:
 
 @pytest.mark.long
 def test_A21_two_endpoints_of_three_are_garbage(tmp_path: Path, figure: Figure) -> None:
-    """No name, and HTTP/1.1: a new instance is known from the third within three seconds, and there is no busy loop.
+    """No name, and HTTP/1.1: all is known from the third within three seconds of a start, and there is no busy loop.
 
     What both programs cost is shown beside what they cost with good endpoints only.
     """
@@ -163,21 +165,34 @@ def test_A21_two_endpoints_of_three_are_garbage(tmp_path: Path, figure: Figure) 
         address = stack.enter_context(own_address())
         etcd = stack.enter_context(EtcdCluster(tmp_path / "etcd", size=1))
         bad = ["http://nowhere.invalid:2379", stack.enter_context(http_server())]
-        for kind, endpoints in {"good": [], "garbage": [bad[0], *etcd.endpoints, bad[1]]}.items():
+        garbage = [bad[0], *etcd.endpoints, bad[1]]
+        for kind, endpoints in {"good": [], "garbage": garbage}.items():
             folder = tmp_path / kind
             folder.mkdir()
             with fleet(etcd, address, folder, endpoints=endpoints) as made:
-                took = made.wait_spare(seconds=5)
+                made.wait_spare(seconds=5)
                 programs = {"dynproxy": made.proxy.pid, "registrar": made.registrar.pid}
                 before, began = {name: processor_seconds(pid) for name, pid in programs.items()}, time.monotonic()
                 time.sleep(40)
                 passed = time.monotonic() - began
                 for name, pid in programs.items():
                     shares[name, kind] = (processor_seconds(pid) - before[name]) / passed
+        starts = [time_to_know(garbage) for _ in range(5)]
     said = "; ".join(f"{name} with {kind} endpoints {share:.2%}" for (name, kind), share in shares.items())
-    figure(f"a new instance known after {took:.1f} s; of a core: {said}")
-    assert took < 3
+    figure(f"from a start to instances at most {max(starts):.1f} s of 5; of a core: {said}")
+    assert max(starts) < 3
     assert max(shares["dynproxy", "garbage"], shares["registrar", "garbage"]) < 0.02
+
+
+def time_to_know(endpoints: Sequence[str]) -> float:
+    """Seconds from listening to knowing the service, which may be empty, of a dynproxy; the order is shuffled."""
+    admin = f"127.0.0.1:{free_port()}"
+    where = ("--etcd", ",".join(endpoints), "--admin", admin, "--listen", "127.0.0.1")
+    with Program("dynproxy", SERVICE, str(free_port()), *where) as proxy:
+        proxy.wait_for("listening for")
+        listening = time.monotonic()
+        eventually(lambda: status(admin)["services"][0]["instances"] is not None, 15, "the service is known")
+        return time.monotonic() - listening
 
 
 class SpeakHttp(http.server.BaseHTTPRequestHandler):
