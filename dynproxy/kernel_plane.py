@@ -178,6 +178,7 @@ class KernelPlane:
             healthy=relay.healthy,
             services=relay.services,
             restarts=relay.restarts,
+            updates=relay.updates,
             serving={service: self._serving(service) for service in self._places},
             kernel=KernelState(
                 tables.names,

@@ -59,6 +59,7 @@ CHECKS = Family("amb_health_checks_total", "Health checks by their result.", ("r
 HEALTHY = Family("amb_plane_healthy", "1 while every process runs that carries bytes.")
 PLANE = Family("amb_plane_info", "Always 1; which plane takes a service's new connections.", ("service", "plane"))
 FALLBACK = Family("amb_relay_fallback", "1 while the relay serves whom the kernel should.", SERVICE)
+UPDATES = Family("amb_plane_updates_total", "Times that the planes were told of a service.")
 WORKERS = Family("amb_relay_workers", "Worker processes of the relay that serve.")
 RESTARTS = Family("amb_relay_worker_restarts_total", "Workers of the relay that had to be replaced.")
 WORKERS_TIME = Family("amb_relay_workers_cpu_seconds_total", "Processor time of the relay's workers.")
@@ -103,6 +104,7 @@ OF_RELAY = (
     HEALTHY,
     PLANE,
     FALLBACK,
+    UPDATES,
     WORKERS,
     RESTARTS,
     WORKERS_TIME,
@@ -187,6 +189,7 @@ class Metrics(Collector):
         yield FALLBACK.of(
             {(source.service,): self._falls_back(source, stats) for source in self._parts.following.sources}
         )
+        yield UPDATES.one(stats.updates)
         yield WORKERS.one(len(stats.processes))
         yield RESTARTS.one(stats.restarts)
         self._workers.look(stats.processes)

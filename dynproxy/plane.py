@@ -58,7 +58,7 @@ class KernelState:
 @dataclass(frozen=True, slots=True)
 class PlaneStats:
     """One look at a plane. `processes` are the pids of those that carry bytes, `restarts` how often one was replaced;
-    `why` says why this plane serves.
+    `updates` how often it was told of a service. `why` says why this plane serves.
 
     `serving` has the services that are not simply this plane's, `kernel` is None where there is no kernel plane.
     """
@@ -71,6 +71,7 @@ class PlaneStats:
     serving: Mapping[str, Serving] = field(default_factory=dict)
     kernel: KernelState | None = None
     restarts: int = 0
+    updates: int = 0
 
     def serves(self, service: str) -> Serving:
         """Who serves this one."""

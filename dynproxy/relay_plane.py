@@ -183,6 +183,7 @@ class RelayPlane:
             healthy=self._draining or all(worker.ready for worker in self._workers),
             services=total([*self._past, *(worker.stats for worker in self._workers)]),
             restarts=self._restarts,
+            updates=self._generation,
         )
 
     async def drain(self, seconds: float) -> None:

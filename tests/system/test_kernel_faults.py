@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
 import os
-import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from tests.system.kernel_load import Load
 
 pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
-log = logging.getLogger("faults")
+Figure = Callable[[str], None]
 
 LONG = os.environ.get("LONG") == "1"
 BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
@@ -44,18 +42,20 @@ def swallow(stage: Stage, host: str) -> None:
 
 
 @BOTH
-def test_C1_backend_kill(stage: Stage, plane: str) -> None:
+def test_C1_backend_kill(stage: Stage, figure: Figure, plane: str) -> None:
     """SIGKILL of one of three under load, nobody tells the registry: what was in flight there fails, nothing new."""
     with stage.serving(*stage.servers, plane=plane), load(stage) as clients:
         time.sleep(1)
         stage.servers[0].kill()
         time.sleep(2)
     assert clients.outcome.ended > 2.5 * RATE
-    assert sum(clients.outcome.errors.values()) <= 3, clients.outcome
+    failed = sum(clients.outcome.errors.values())
+    figure(f"{plane}: {failed} of {clients.outcome.ended} connections failed, as many as were open at the instance")
+    assert failed <= 3, clients.outcome
 
 
 @pytest.mark.parametrize("control", ["alive", "killed"])
-def test_C2_backend_refuses(stage: Stage, control: str) -> None:
+def test_C2_backend_refuses(stage: Stage, figure: Figure, control: str) -> None:
     """A stale record of a closed port: no client error; one client waits a second for each time it is tried."""
     options = () if control == "alive" else ("--check-interval", "0")  # so that no check is first
     stage.registry.put(stage.service, "stale", NOBODY)
@@ -69,6 +69,9 @@ def test_C2_backend_refuses(stage: Stage, control: str) -> None:
         assert clients.outcome.errors == {}
         assert clients.outcome.ended > 2.5 * RATE
         assert len(clients.outcome.slow) <= 4, "one in a hundred noticed it"
+        figure(
+            f"kernel, dynproxy {control}: 0 of {clients.outcome.ended} failed, {len(clients.outcome.slow)} waited 1 s"
+        )
         if control == "killed":
             assert clients.outcome.slow, "nobody came to the closed port"
         else:
@@ -76,22 +79,25 @@ def test_C2_backend_refuses(stage: Stage, control: str) -> None:
             assert stage.answers(4) == {stage.servers[0].host}
 
 
-def test_C3_backend_blackhole(stage: Stage) -> None:
+@BOTH
+def test_C3_backend_blackhole(stage: Stage, figure: Figure, plane: str) -> None:
     """SYNs to one of three vanish: no client error, and after 3 s nobody notices it any more."""
-    with stage.serving(*stage.servers) as proxy, load(stage) as clients:
+    with stage.serving(*stage.servers, plane=plane) as proxy, load(stage) as clients:
         time.sleep(1)
         swallow(stage, stage.servers[0].host)
         dropped = time.monotonic()
         time.sleep(5)
         assert proxy.instance(stage.service, stage.servers[0].host)["state"] == "ejected"
     assert clients.outcome.errors == {}
+    outcome = clients.outcome
+    figure(f"{plane}: 0 of {outcome.ended} failed, {len(outcome.slow)} waited, the longest for {outcome.worst:.1f} s")
     assert clients.outcome.slow, "nobody came to the hole"
     assert max(clients.outcome.slow) - dropped < 3
     assert clients.outcome.worst < 1 + 3
 
 
 @BOTH
-def test_C5_rolling_replace(stage: Stage, plane: str) -> None:
+def test_C5_rolling_replace(stage: Stage, figure: Figure, plane: str) -> None:
     """Every instance is drained, removed and replaced in turn under load: no error, and what is open finishes."""
     one, two, three = stage.servers
     with stage.serving(one, two, plane=plane) as proxy, load(stage) as clients:
@@ -112,6 +118,7 @@ def test_C5_rolling_replace(stage: Stage, plane: str) -> None:
         time.sleep(0.5)
     assert clients.outcome.errors == {}
     assert clients.outcome.slow == []
+    figure(f"{plane}: 0 of {clients.outcome.ended} failed while both instances were replaced")
 
 
 def shows(proxy: KernelProxy, stage: Stage, name: str, state: str | None) -> bool:
@@ -225,7 +232,7 @@ HARM = (
 )
 
 
-def test_C9_nft_flushed_by_other(stage: Stage) -> None:
+def test_C9_nft_flushed_by_other(stage: Stage, figure: Figure) -> None:
     """Whatever others do to our rules is repaired within 10 s; until then the relay serves who finds no rule."""
     names = {"table": f"{PREFIX}{stage.port}", "port": f"tcp_{stage.port}", "number": stage.port}
     with stage.serving(*stage.servers) as proxy, stage.talk() as talk, load(stage, 50) as clients:
@@ -242,6 +249,7 @@ def test_C9_nft_flushed_by_other(stage: Stage) -> None:
             if repairs <= 4:
                 assert talk.who() == name, "the repair itself cut a connection"
     assert clients.outcome.errors == {}
+    figure(f"{len(HARM)} kinds of harm repaired, 0 of {clients.outcome.ended} connections failed")
 
 
 def without_counts(stage: Stage) -> str:
@@ -320,7 +328,8 @@ def through_the_relay(stage: Stage, count: int) -> set[str]:
     return {ask() for _ in range(count)}
 
 
-def test_C11_udp_conntrack(stage: Stage) -> None:
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long)])
+def test_C11_udp_conntrack(stage: Stage, figure: Figure, seconds: int) -> None:
     """A client that keeps sending moves on within a second when its instance goes; control: by itself it would not."""
     one, two, three = (stage.hosts.instance(number) for number in (11, 12, 13))
     for host in (one, two, three):
@@ -336,56 +345,18 @@ def test_C11_udp_conntrack(stage: Stage) -> None:
         removed = time.monotonic()
         stage.registry.delete(stage.service, first)
         eventually(lambda: answered_by(client) != first, 5, "the flow moves on")
-        assert time.monotonic() - removed < 1
+        took = time.monotonic() - removed
+        assert took < 1
         second = answered_by(client)
         assert {answered_by(client) for _ in range(5)} == {second}
 
         proxy.kill()
         stage.hosts.proxy.nft(f"delete element ip {PREFIX}{stage.port} fronts {{ udp . {stage.port} }}\n")
-        until = time.monotonic() + (60 if LONG else 3)
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             assert answered_by(client) == second, "the control moved, too: this test shows nothing"
             time.sleep(0.05)
-
-
-def test_C26_event_storm(stage: Stage) -> None:
-    """5,000 updates a second: at most 20 transactions a second, a prompt event loop, converged a second after."""
-    seconds, instances, batch = (60 if LONG else 10), 500, 125
-    with stage.proxy("--plane", "kernel", "--check-interval", "0") as proxy:
-        homes = itertools.cycle(range(100, 105))
-        places = itertools.cycle(range(instances))
-
-        def updates() -> dict[str, dict[str, object]]:
-            some = [next(places) for _ in range(batch)]
-            home = next(homes)
-            return {f"{stage.service}/i{n}": {"host": f"10.78.{home}.{n % 250}", "port": 1000 + n} for n in some}
-
-        for _ in range(instances // batch):
-            stage.registry.write(updates())
-        eventually(lambda: len(proxy.service(stage.service)["instances"] or ()) == instances)
-        before, started = proxy.kernel()["transactions"], time.monotonic()
-        last: dict[str, str] = {}
-        for number in range(seconds * 5000 // batch):
-            time.sleep(max(0.0, started + number * batch / 5000 - time.monotonic()))
-            some = updates()
-            stage.registry.write(some)
-            last |= {name: f"{value['host']} . {value['port']}" for name, value in some.items()}
-        ended = time.monotonic()
-        eventually(lambda: targets(stage) == set(last.values()), 10, "converged")
-        converged = time.monotonic() - ended
-        transactions = proxy.kernel()["transactions"] - before
-        lag = proxy.metric("amb_loop_lag_seconds")
-        rate = transactions / (ended - started)
-        log.info("%.1f transactions a second, loop lag %.3f s, converged after %.2f s", rate, lag, converged)
-        assert ended - started < 1.5 * seconds, "this was no storm"
-        assert transactions <= 20 * (ended - started) + 5
-        assert converged < 1 + 1  # the look itself takes a while
-        assert lag < 0.5
-
-
-def targets(stage: Stage) -> set[str]:
-    listed = stage.hosts.proxy.output("nft", "list", "map", "ip", f"{PREFIX}{stage.port}", "to")
-    return set(re.findall(r": ([0-9.]+ \. \d+)", listed))
+    figure(f"the flow moved after {took:.2f} s; without us it was still stuck after {seconds} s")
 
 
 def test_pain_28_a_thousand_changes_in_ten_seconds_cut_no_connection(stage: Stage) -> None:
