@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ FLEET = sorted((ROOT / "units/fleet").glob("*.service"))
 SOCKETS = sorted((ROOT / "units/systemd/examples").glob("*.socket"))
 QUADLET = ROOT / "units/quadlet"
 PLAIN = sorted((ROOT / "units/systemd").glob("*.service"))
+
+MANUAL = (ROOT / "units/README.md").read_text()
 
 # fleet 0.9 to 1.0 refuses a unit with any other option in [X-Fleet].
 FLEET_OPTIONS = {"MachineID", "MachineOf", "MachineMetadata", "Conflicts", "Global"}
@@ -58,6 +61,20 @@ def test_systemd_verifies_the_unit_without_a_word(hosts: Hosts, unit: Path) -> N
     command = f"systemd-analyze verify --man=no /etc/systemd/system/{name} 2>&1"
     said = hosts.a.run("sh", "-c", f"{command}; echo exit $?")
     assert said == "exit 0"
+
+
+@pytest.mark.docker
+@pytest.mark.hosts
+@pytest.mark.parametrize("unit", PLAIN, ids=lambda unit: unit.stem)
+def test_a_unit_exposes_no_more_than_its_manual_says(hosts: Hosts, unit: Path) -> None:
+    """By systemd's own measure, which counts what each sandboxing option leaves open."""
+    stated = dict(re.findall(r"^\| `(\S+@\.service)` \| (\d\.\d) \|$", MANUAL, re.MULTILINE))
+    place = f"/run/weighed/{unit.name.replace('@.', '@some.')}"
+    hosts.a.write(place, unit.read_text())
+    said = hosts.a.run("systemd-analyze", "security", "--no-pager", "--offline=true", place)
+    found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", said)
+    assert found is not None, said
+    assert float(found[1]) <= float(stated[unit.name]), said
 
 
 @pytest.mark.docker
