@@ -29,7 +29,9 @@ from ambnet.relay.upstream import Endpoint, Key, Upstream
 log = logging.getLogger("relay")
 
 TICK = 0.05  # seconds between two looks at clients that wait; they have timeouts of seconds
-SWEEP_MOST, SWEEP_LEAST = 5.0, 0.05  # seconds between two looks at all sessions, a tenth of the shortest timeout
+SWEEP_MOST, SWEEP_LEAST = 5.0, 0.05  # seconds between two looks at all sessions
+# Parts of a timeout between two: one notes that nothing moves, one ends it, and on a busy machine each is late.
+PER_IDLE, PER_HALF_OPEN = 20, 10
 PAUSE = 0.1  # seconds without accepting when the machine lacks something, as HAProxy does
 SELDOM = 10.0  # seconds between two log lines about the same shortage
 
@@ -66,8 +68,8 @@ class Relay:
         self._waiting_for_room = False
         self._tick: Timer | None = None
         self._said: dict[str, float] = {}
-        timeouts = [timeout for timeout in (limits.idle_timeout, limits.half_open_timeout) if timeout]
-        self._sweep_period = max(SWEEP_LEAST, min([SWEEP_MOST, *(timeout / 10 for timeout in timeouts)]))
+        periods = (limits.idle_timeout / PER_IDLE, limits.half_open_timeout / PER_HALF_OPEN)
+        self._sweep_period = max(SWEEP_LEAST, min([SWEEP_MOST, *filter(None, periods)]))
         loop.call_later(self._sweep_period, self._sweep)
 
     # --- clients come -------------------------------------------------------------------------------------------------

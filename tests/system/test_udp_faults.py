@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -157,7 +157,7 @@ def test_C23_an_instance_that_is_killed_costs_no_datagram(stage: Stage, one: Udp
         assert proxy.metric("amb_relay_events_total", service=stage.service, event="udp_moved") >= 5
 
 
-def test_C22_udp_flood(stage: Stage, one: UdpServer) -> None:
+def test_C22_udp_flood(stage: Stage, one: UdpServer, figure: Callable[[str], None]) -> None:
     """200,000 sources that nobody hears of again; who talked before goes on talking, and no more are known at once."""
     here = stage.hosts.client
     here.run("ip", "route", "add", "local", f"{FLOOD_NET}/16", "dev", "lo")
@@ -178,6 +178,7 @@ def test_C22_udp_flood(stage: Stage, one: UdpServer) -> None:
                 most = max(most, proxy.instance(stage.service, "one")["connections"])
                 time.sleep(0.05)
             flood.join()
+            figure(f"{lost} of {questions} questions of known clients not answered; {most} clients known at most")
             assert questions >= 200
             assert lost <= questions / 100, f"{lost} of {questions} were not answered"
             assert most <= Limits().udp_sessions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -27,7 +27,7 @@ def instance_in(there: Namespace) -> Instance:
     return Instance(sock=there.server(1024))
 
 
-def test_C14_ports_exhausted(there: Namespace) -> None:
+def test_C14_ports_exhausted(there: Namespace, figure: Callable[[str], None]) -> None:
     """No port is left towards one instance: others are asked, it is not blamed, and it is said and counted."""
     with instance_in(there) as full, instance_in(there) as other, RelayWorker(prefix=there.prefix) as relay:
         there.setting("net.ipv4.ip_local_port_range", f"20000 {20000 + PORTS - 1}")
@@ -41,6 +41,7 @@ def test_C14_ports_exhausted(there: Namespace) -> None:
         assert len([talking(relay, other) for _ in range(20)]) == 20
         eventually(lambda: relay.instance("other").connections == 20)
         assert relay.counter("local_errors") > 10
+        figure(f"{PORTS} ports in use: 20 of 20 clients at the other instance, {relay.counter('local_errors')} counted")
         assert relay.instance("full").connect_failures == 0
         for sock in held.pop():
             sock.close()
