@@ -146,11 +146,18 @@ class Datagrams:
         `handed_over`: read nothing more at once, another process does, and wait for late answers instead.
         """
         self._draining = True
-        for port in self.ports if handed_over else ():
+        if not handed_over:
+            self._close_after(QUIET, 0.0, done)
+            return
+        for port in self.ports:
             port.stop_reading()
-        newest = max((session.seen for session in self.roll), default=0.0)
-        if self.ports and self.roll and self.loop.now - newest < (LATE if handed_over else QUIET):
-            self.loop.call_later(QUIET / 4, lambda: self.drain(done, handed_over=handed_over))
+        self._close_after(LATE, self.loop.now, done)
+
+    def _close_after(self, silence: float, since: float, done: Callable[[], None]) -> None:
+        """Close, and call `done`, when nobody who is known was heard of for so long, at least from `since` on."""
+        newest = max([since, *(session.seen for session in self.roll)])
+        if self.ports and self.roll and self.loop.now - newest < silence:
+            self.loop.call_later(QUIET / 4, lambda: self._close_after(silence, since, done))
             return
         self.close()
         done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -12,11 +13,15 @@ ADMIN_PORTS = 20000  # above a test's own port, which is its alone
 
 
 class Dynasty:
-    """`with Dynasty(stage, folder, plane) as dynasty: dynasty.succeed()`. `reigning` is the one that serves."""
+    """`with Dynasty(stage, folder, plane) as dynasty: dynasty.succeed()`. `reigning` is the one that serves.
 
-    def __init__(self, stage: Stage, folder: Path, plane: str, *options: str) -> None:
+    Its instances are the stage's servers, and those `beside` them that somebody else has registered.
+    """
+
+    def __init__(self, stage: Stage, folder: Path, plane: str, *options: str, beside: Sequence[str] = ()) -> None:
         self._stage = stage
         self._plane = plane
+        self._names = (*(each.host for each in stage.servers), *beside)
         self._options = ("--plane", plane, *options, "--hand-over", str(folder / "hand-over"))
         self._stack = ExitStack()
 
@@ -44,8 +49,7 @@ class Dynasty:
     def wait_serving(self, proxy: KernelProxy) -> None:
         """Until it has taken over."""
         proxy.wait_for("listening for", 60)
-        names = (each.host for each in self._stage.servers)
-        proxy.wait_serving(self._stage.service, *names, plane=self._plane, seconds=60)
+        proxy.wait_serving(self._stage.service, *self._names, plane=self._plane, seconds=60)
 
     def succeed(self) -> KernelProxy:
         """Have another process take over; returns the one before it, which finishes what it has and ends."""
