@@ -13,6 +13,7 @@ import pytest
 
 from ambcore.admission import parse_networks
 from ambcore.model import Address, Instance, Protocol, Readiness
+from ambnet.relay.inherited import inherited, kept
 from bench.load import Target, ask, burst
 from dynproxy.config import Front, Settings, read
 from dynproxy.plane import DataPlane
@@ -242,6 +243,47 @@ async def test_a_front_opened_later_serves_and_one_closed_keeps_what_is_connecte
     assert await asyncio.wait_for(reader.readline(), 3) == b"b\n"
     writer.close()
     assert await ask(subject.target) == "a"
+
+
+async def test_one_that_waits_serves_when_it_takes_charge_and_the_one_before_it_ends_without_a_refusal(
+    stage: Stage, subject: Subject, servers: list[NamedServer]
+) -> None:
+    """Both have the very same sockets, as after a hand-over; what the one before held open goes on."""
+    a, b = servers
+    await subject.plane.apply(SERVICE, (instance(a),))
+    reader, writer = await subject.open()
+    inherited().add([sock.dup() for sock in kept()])
+    try:
+        async with chosen_plane(stage.settings, waiting=True) as heir:
+            await heir.apply(SERVICE, (instance(b),))
+            assert (await burst(subject.target, 10)).answers == {"a": 10}
+            await subject.plane.give_charge()
+            assert (await burst(subject.target, 10)).answers == {"a": 10}
+            await heir.take_charge()
+            draining = asyncio.create_task(subject.plane.drain(10))
+            outcome = await burst(subject.target, 100)
+            assert outcome.failures == []
+
+            async def another() -> bool:
+                return await ask(subject.target) == "b"
+
+            await eventually_async(another, 5)
+            assert (await burst(subject.target, 10)).answers == {"b": 10}
+            writer.write(b"who\n")
+            assert await reader.readline() == b"a\n"
+            writer.close()
+            await asyncio.wait_for(draining, 8)
+    finally:
+        inherited().shared = False
+
+
+async def test_charge_that_is_given_and_not_taken_is_taken_back(subject: Subject, servers: list[NamedServer]) -> None:
+    a, b = servers
+    await subject.plane.apply(SERVICE, (instance(a),))
+    await subject.plane.give_charge()
+    await subject.plane.apply(SERVICE, (instance(b),))
+    await subject.plane.take_charge()
+    assert (await burst(subject.target, 10)).answers == {"b": 10}
 
 
 async def refused(target: Target) -> bool:
