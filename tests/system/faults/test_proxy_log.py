@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.registrar.scene import Records, registrar
+from tests.support.docker_engine import Docker
+from tests.support.etcd_cluster import EtcdCluster
 from tests.support.programs import Program
 from tests.support.waiting import eventually
 from tests.system.kernel_hosts import Stage
@@ -119,6 +122,27 @@ def test_C28_log_blocked_of_simple_amb(stage: Stage, figure: Figure, unread: Unr
     outcome = clients.outcome
     assert outcome.errors == {}
     figure(f"simple-amb: 0 of {outcome.ended} connections failed, the longest took {outcome.worst * 1000:.0f} ms")
+
+
+@pytest.mark.docker
+def test_C28_log_blocked_of_registrar(
+    docker: Docker, shared_etcd: EtcdCluster, prefix: str, figure: Figure, unread: Unread
+) -> None:
+    """Records come and go as ever, and it deregisters at its end."""
+    name, records = docker.run("-p", "80"), Records(shared_etcd, prefix)
+    program = registrar(shared_etcd, prefix, name, "--log-level", "debug")
+    program.prefix = [*unread.prefix]
+    with program:
+        records.appears(name, 30)
+        docker("kill", name)
+        records.vanishes(name)
+        began = time.monotonic()
+        docker("start", name)
+        records.appears(name)
+        took = time.monotonic() - began
+        assert program.stop() == 0
+        assert records.get(name) is None
+    figure(f"registrar: back in rotation {took:.2f} s after `docker start` was asked for")
 
 
 def connects(stage: Stage) -> bool:
