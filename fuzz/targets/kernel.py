@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import re
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from ambcore.admission import Admission, of_family, parse_networks
@@ -18,27 +15,8 @@ from dynproxy.config import parse_container
 from dynproxy.endpoints import Numbers, Want, planned
 from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, change, removal, replacement, rewriting, table_name
 from fuzz.feed import Feed
+from fuzz.nft_words import strange
 
-# Every word that a text may have besides numbers, addresses, and the names of tables and of a port's objects.
-WORDS = frozenset(
-    re.findall(
-        r"\S+",
-        """
-    >= accept ack add addr chain clients code concat counter counters ct daddr dead delete destination-unreachable
-    direction dnat dport drop dst dstnat dynamic element fib filter flags flush frag-needed fronts goto guard hook icmp
-    icmpv6 in inc inet_proto inet_service interval ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle
-    map mark masquerade meta mod name nat new next numgen offset original out policy port postrouting prerouting
-    priority proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status
-    syn_sent table tcp tcp_all tcp_ports th timeout to type udp udp_all udp_ports unanswered update verdict vmap
-    : & | == != . - =
-    """,
-    )
-)
-OWN = re.compile(
-    r"(tcp|udp)_[1-9][0-9]{0,4}(_slots|_ring|_new|_all)?"
-    r"|ambassador_([0-9a-f.-]+_)?([1-9][0-9]{0,4}|of-[0-9a-f]{8})"
-    r"|[0-9]+s?|0x[0-9a-f]+"
-)
 PORTS = (Port(Protocol.TCP, 80), Port(Protocol.TCP, 65535), Port(Protocol.UDP, 53))
 LISTEN = {"ip": (None, "192.0.2.1"), "ip6": (None, "2001:db8::1")}
 ANSWER: list[dict[str, Any]] = [
@@ -75,8 +53,7 @@ def ruleset(data: bytes) -> None:
         new = planned(held, wants, ids)
         texts += [change(held, new), replacement(new), rewriting(new)]
         held = new
-    strange = {word for word in _words("".join(texts)) if not _is_ours(word)}
-    assert not strange, strange
+    assert not strange("".join(texts)), strange("".join(texts))
 
 
 def _container(text: str) -> str:
@@ -110,22 +87,6 @@ def _want(feed: Feed, family: str) -> Want:
     return Want(feed.pick(sorted(DRAWS)), targets)
 
 
-def _words(text: str) -> Iterator[str]:
-    """The words between blanks and nft's own signs."""
-    for word in re.split(r"[ \n,]+", text):
-        if bare := word.strip(';(){}"@'):
-            yield bare
-
-
-def _is_ours(word: str) -> bool:
-    if word in WORDS or OWN.fullmatch(word):
-        return True
-    try:
-        return word in (str(ipaddress.ip_address(word.partition("/")[0])), str(ipaddress.ip_network(word)))
-    except ValueError:
-        return False
-
-
 def nft(data: bytes) -> None:
     """An answer of nft's, with some of it changed or any bytes, taken for a table of ours."""
     feed = Feed(data)
@@ -148,4 +109,4 @@ def nft(data: bytes) -> None:
         except UnreadableError:
             continue
         if isinstance(made, Ruleset):
-            assert all(_is_ours(word) for word in _words(replacement(made)))
+            assert not strange(replacement(made))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +32,7 @@ from dynproxy.ruleset import (
     rewriting,
     table_name,
 )
+from fuzz.nft_words import strange
 from tests.support.hosts import Host
 from tests.support.random_rules import PORTS, clients, empty, histories
 
@@ -41,26 +40,6 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "kernel_table.nft"
 
 TCP, UDP = Port(Protocol.TCP, 6379), Port(Protocol.UDP, 53)
 ONE, TWO, THREE = (Address(f"10.0.0.{number}", 6379) for number in (1, 2, 3))
-
-# Every word that a text may have besides numbers, addresses, and the names of tables and of a port's objects.
-WORDS = frozenset(
-    re.findall(
-        r"\S+",
-        """
-    >= accept ack add addr chain clients code concat counter counters ct daddr dead delete destination-unreachable
-    direction dnat dport drop dst dstnat dynamic element fib filter flags flush frag-needed fronts goto guard hook icmp
-    icmpv6
-    in inc inet_proto inet_service interval ip ip6 ipv4_addr ipv6_addr jhash jump l3proto l4proto local mangle map mark
-    masquerade meta mod name nat new next numgen offset original out policy port postrouting prerouting priority
-    proto-dst protocol random reply return rst rule saddr seed seen-reply sequence set size srcnat status syn syn_sent
-    table tcp tcp_all tcp_ports th timeout to type udp udp_all udp_ports unanswered update verdict
-    vmap
-    """,
-    )
-)
-OBJECT = re.compile(r"(tcp|udp)_[1-9][0-9]{0,4}(_slots|_ring|_new|_all)?")
-TABLE = re.compile(r"ambassador_([0-9a-f.-]+_)?[1-9][0-9]{0,4}")
-NUMBER = re.compile(r"[0-9]+s?|0x[0-9a-f]+")
 
 families = st.sampled_from(["ip", "ip6"])
 families_and_clients = families.flatmap(lambda family: clients(family).map(lambda some: (family, some)))
@@ -76,23 +55,6 @@ def small() -> tuple[Ruleset, Ruleset]:
     return first, planned(
         first, {TCP: Want("round-robin", {TWO: 1, THREE: 1, ONE: 1}), UDP: Want("random", {})}, numbers
     )
-
-
-def safe(word: str) -> bool:
-    """Whether a word may stand in a text."""
-    if word in WORDS or any(pattern.fullmatch(word) for pattern in (OBJECT, TABLE, NUMBER)):
-        return True
-    try:
-        return word in (str(ipaddress.ip_address(word.partition("/")[0])), str(ipaddress.ip_network(word)))
-    except ValueError:
-        return False
-
-
-def words(text: str) -> Iterator[str]:
-    """The words between blanks and nft's own signs."""
-    for word in re.split(r"[\s,]+", text):
-        if bare := word.strip(',;(){}"@'):
-            yield bare
 
 
 def test_a_small_table_and_a_change_of_it_read_as_recorded() -> None:
@@ -119,8 +81,7 @@ def test_every_text_consists_of_integers_addresses_and_known_words(
         new = planned(held, wants, numbers)
         texts += [change(held, new), replacement(new), rewriting(new)]
         held = new
-    signs = {":", "&", "|", "==", "!=", ".", "-", "="}
-    assert not [word for word in {*words("".join(texts))} - signs if not safe(word)]
+    assert not strange("".join(texts))
 
 
 @pytest.mark.parametrize(
