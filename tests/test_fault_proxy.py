@@ -146,13 +146,22 @@ def test_a_black_hole_holds_everything_back_and_loses_nothing(proxy: FaultProxy,
 def test_a_hole_in_one_direction_leaves_the_other_open(proxy: FaultProxy) -> None:
     with connect(proxy) as client:
         said(client, b"connected")
+        proxy.set(to_server=Toxic(hole=True))
+        client.sendall(b"not heard")
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        client.settimeout(PATIENCE)
+        proxy.restore()
+        with client.makefile("rb") as answers:
+            assert answers.read(9) == b"not heard"
         proxy.set(to_client=Toxic(hole=True))
         client.sendall(b"heard")
         client.settimeout(0.2)
         with pytest.raises(TimeoutError):
             client.recv(100)
         client.settimeout(PATIENCE)
-        proxy.set(to_server=Toxic(hole=True))
+        proxy.restore()
         with client.makefile("rb") as answers:
             assert answers.read(5) == b"heard"
 

@@ -142,10 +142,10 @@ def test_A10_an_older_snapshot_is_restored(
             restore(etcd, tmp_path / "saved")
             etcd.start()
             served = time.monotonic()
-            eventually(lambda: sorted(shown(proxy)) == ["old"] and agrees(proxy, etcd), 5, "the restored state")
+            eventually(lambda: sorted(shown(proxy)) == ["old"] and agrees(proxy, etcd), 15, "the restored state")
             took = time.monotonic() - served
             records.put("newer", b.port)
-            proxy.wait_instances("newer", "old", seconds=5)
+            proxy.wait_instances("newer", "old", seconds=15)
             load.stop()
     assert load.failures == []
     figure(f"a restored snapshot was followed {took:.1f} s after it was served, and what came later; {load.figure}")

@@ -49,6 +49,7 @@ def site(started: Site) -> Iterator[Site]:
     started.fleet.without_spare()
 
 
+@pytest.mark.long
 def test_A2_leader_kill_in_a_fleet(site: Site, figure: Figure) -> None:
     """No client notices, nothing registered goes away, and a new instance is known within five seconds."""
     before = site.fleet.held()
@@ -62,6 +63,7 @@ def test_A2_leader_kill_in_a_fleet(site: Site, figure: Figure) -> None:
     figure(f"{load.figure}; a new instance was known after {took:.1f} s; nothing was removed")
 
 
+@pytest.mark.long
 def test_A6_minority_partition_in_a_fleet(site: Site, figure: Figure) -> None:
     """One member after the other loses the others and not us, ours too: what is new is known within six seconds."""
     waits = []

@@ -188,8 +188,8 @@ def test_A20_no_way_to_plain_text(tmp_path: Path, service: str, password: Path, 
         options = ("--etcd-ca", str(authority.ca), "--etcd-user", "agent", "--etcd-password-file", str(password))
         with FaultProxy(where) as between, Proxy(etcd, service, *options, "--etcd", between.url) as proxy:
             said = "certificate has expired" if server == "expired" else "etcd at https"
-            line = proxy.wait_for(rf"WARNING etcd: (.*{said}.*)", seconds=20)[1]
-            eventually(lambda: len(between.beginnings) >= 5, 20, "five attempts")
+            line = proxy.wait_for(rf"WARNING etcd: (.*{said}.*)", seconds=40)[1]
+            eventually(lambda: len(between.beginnings) >= 5, 40, "five attempts")
             assert proxy.process.poll() is None
             beginnings = list(between.beginnings)
             keeps_secrets(proxy)
