@@ -57,11 +57,14 @@ class Exchange:
     load: str
     proxy: str
     instance: str | None = None
+    step: str = "connect"
     begun: float = field(default_factory=time.monotonic)
 
     def failure(self, kind: str, detail: str) -> Failure:
         """It went wrong, now."""
-        return Failure(self.load, self.proxy, kind, self.instance, self.begun, time.monotonic(), detail)
+        return Failure(
+            self.load, self.proxy, kind, self.instance, self.begun, time.monotonic(), f"{self.step}: {detail}"
+        )
 
 
 class CorruptError(Exception):
@@ -164,9 +167,11 @@ class Clients:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(*to)
         try:
+            exchange.step = "greeting"
             async with asyncio.timeout(PATIENCE):
                 exchange.instance = (await reader.readexactly(GREETING)).decode().strip()
             self._took(exchange, exchange.begun)
+            exchange.step = "answer"
             yield reader, writer
         finally:
             writer.transport.abort()

@@ -92,7 +92,7 @@ def etcd_away(scene: Scene, lot: random.Random) -> Done:
 
 @fault
 def storm_of_records(scene: Scene, lot: random.Random) -> Done:
-    """300 changes within some 5 s: records that come, change their weight and go, beside those that stay."""
+    """300 changes within 5 to 10 s: records that come, change their weight and go, beside those that stay."""
     drawn = lot.choice(scene.instances("web"))
     host, _, port = drawn.address.rpartition(":")
     with Gateway(scene.client, scene.etcd.addresses[0]) as gateway:

@@ -21,20 +21,19 @@ def _one(scene: Scene, lot: random.Random, service: str) -> tuple[DockerHost, Ru
     return scene.engine_of(drawn), drawn
 
 
-def _kill(scene: Scene, lot: random.Random, service: str) -> tuple[str, float]:
+def _kill(scene: Scene, lot: random.Random, service: str) -> tuple[str, tuple[float, float]]:
     engine, drawn = _one(scene, lot, service)
-    moment = time.monotonic()
-    engine.signal(drawn.name, signal.SIGKILL)
+    moments = engine.kill(drawn.name)
     time.sleep(3)
     engine.start(drawn.name)
-    return drawn.name, moment
+    return drawn.name, moments
 
 
 @fault
 def instance_killed(scene: Scene, lot: random.Random) -> Done:
     """SIGKILL of a TCP instance; started again after 3 s."""
-    name, moment = _kill(scene, lot, "web")
-    return Done(name, opened(moment, instances={name}))
+    name, moments = _kill(scene, lot, "web")
+    return Done(name, opened(*moments, instances={name}))
 
 
 @fault
@@ -106,10 +105,11 @@ def host_drained(scene: Scene, lot: random.Random) -> Done:
 def host_cut_off(scene: Scene, lot: random.Random) -> Done:
     """Every packet from and to a Docker host vanishes for 15 s, longer than the lease of its registrar."""
     engine = lot.choice(list(scene.engines.values()))
-    moment = time.monotonic()
+    since = time.monotonic()
     with cut_off(engine.host):
+        until = time.monotonic()
         time.sleep(15)
-    return Done(f"host {engine.name}", opened(moment, instances={each.name for each in engine.running.values()}))
+    return Done(f"host {engine.name}", opened(since, until, instances={each.name for each in engine.running.values()}))
 
 
 @fault

@@ -12,6 +12,7 @@ from tests.soak.ours import Ours
 from tests.soak.scene import Scene
 
 LEASE = 10  # seconds, registrar's default
+LONG = frozenset({"long"})  # what does not finish while a process drains
 
 
 def _again(program: Ours, *, after: float) -> None:
@@ -98,6 +99,33 @@ def relay_proxy_restarted(scene: Scene, lot: random.Random) -> Done:
     moment = drawn.terminate()
     _again(drawn, after=0)
     return Done(name, opened(moment, proxy=name))
+
+
+@fault
+def kernel_proxy_handed_over(scene: Scene, lot: random.Random) -> Done:
+    """A new dynproxy takes over from one whose rules forward."""
+    name, drawn = _proxy(scene, lot, "kernel")
+    drawn.hand_over()
+    drawn.wait_ready()
+    return Done(name)
+
+
+@fault
+def relay_proxy_handed_over(scene: Scene, lot: random.Random) -> Done:
+    """A new dynproxy takes over from one that relays, which lets open connections finish for 5 s."""
+    name, drawn = _proxy(scene, lot, "relay")
+    moment = time.monotonic()
+    drawn.hand_over()
+    drawn.wait_ready()
+    return Done(name, opened(moment, time.monotonic(), proxy=name, loads=LONG))
+
+
+@fault
+def simple_amb_handed_over(scene: Scene, lot: random.Random) -> Done:
+    """A new simple-amb takes over from the one that leads a proxy to etcd."""
+    drawn = lot.choice(scene.frail("simple_amb"))
+    drawn.hand_over()
+    return Done(drawn.name)
 
 
 @fault

@@ -44,7 +44,10 @@ class Ours:
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.program.__exit__(kind, failure, trace)
+        for sock in self.handed:
+            sock.close()
+        for life in self.lives:
+            life.__exit__(kind, failure, trace)
 
     def start(self) -> None:
         """Begin a life."""
@@ -75,6 +78,15 @@ class Ours:
         code = self.program.stop(seconds)
         self.program.__exit__(None, None, None)
         assert code == 0, f"{self.name} ended with {code}: {self.program.log[-2000:]}"
+        return moment
+
+    def hand_over(self, seconds: float = 60.0) -> float:
+        """Start the next life, which takes over from the present one; the moment. That one has to end with 0."""
+        moment, before = time.monotonic(), self.program
+        self.start()
+        code = before.process.wait(seconds)
+        before.__exit__(None, None, None)
+        assert code == 0, f"{self.name} ended with {code}: {before.log[-2000:]}"
         return moment
 
     @contextlib.contextmanager

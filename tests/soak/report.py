@@ -16,6 +16,7 @@ from tests.soak.run import Outcome
 from tests.support.programs import ROOT
 
 WRITTEN = ROOT / "build/soak.json"
+LOGS = ROOT / "build/soak"
 PAGE = ROOT / "docs/soak.md"
 LOADS = {
     "short": "TCP connections with one payload there and back, half-closed in between",
@@ -40,7 +41,9 @@ killed and restarted by faults.
 def write(outcome: Outcome, *, page: bool) -> None:
     """The figures, and the page if it is asked for."""
     document = told(outcome)
-    WRITTEN.parent.mkdir(exist_ok=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for name, text in outcome.logs.items():
+        (LOGS / f"{name.replace(' ', '-')}.log").write_text(text)
     WRITTEN.write_text(json.dumps(document, indent=1) + "\n")
     if page:
         PAGE.write_text("\n".join(markdown(document)) + "\n")

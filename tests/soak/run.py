@@ -20,7 +20,6 @@ from tests.soak.sampler import Sampler
 from tests.soak.scene import Scene, stage
 
 REGISTERED = (faults_of_etcd, faults_of_instances, faults_of_ours)
-EVERY = 30.0  # seconds from a fault's beginning to the next one's, or longer if it takes longer
 CALM = 3.0  # seconds between two faults in any case
 WARM_UP, WARM_UP_MOST = 0.15, 600.0  # of the run, seconds: after that memory is judged
 BAD = re.compile(r"exception was never retrieved|Traceback|^CRITICAL", re.MULTILINE)
@@ -28,12 +27,15 @@ BAD = re.compile(r"exception was never retrieved|Traceback|^CRITICAL", re.MULTIL
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: how many seconds, from which seed, which faults, how many of each program."""
+    """What is asked for: how many seconds, from which seed, which faults, how many of each program. `every` is how many
+    seconds there are from one fault's beginning to the next one's, or more if it takes longer.
+    """
 
     seconds: float
     seed: int
     faults: Sequence[str] = ()
     pairs: int = 2
+    every: float = 30.0
 
     def deck(self, lot: random.Random) -> Iterator[str]:
         """Endless: all faults in an order drawn by lot, and again."""
@@ -105,7 +107,7 @@ def _inject(scene: Scene, order: Order, outcome: Outcome) -> None:
         _alive(scene)
         say(f"{began - outcome.started:6.0f} s  {name} ({done.to}): {took:.1f} s, right {event.right:.1f} s later; "
             f"{scene.load.counts_in_all()}; {len(scene.load.failures)} failed")  # fmt: skip
-        time.sleep(max(CALM, min(began + EVERY, end) - time.monotonic()))
+        time.sleep(max(CALM, min(began + order.every, end) - time.monotonic()))
 
 
 def _alive(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import threading
 import time
@@ -54,7 +55,7 @@ class Sampler:
 
 
 def _tasks(program: Ours) -> int | None:
-    with contextlib.suppress(AssertionError, OSError):
+    with contextlib.suppress(AssertionError, OSError, http.client.HTTPException):
         if found := TASKS.search(program.metrics()):
             return int(float(found[1]))
     return None

@@ -74,8 +74,8 @@ def stage(folder: Path, *, pairs: int = 2) -> Iterator[Scene]:
         for name, host in hosts.items():
             steady = pairs > 1 and name.endswith("1")
             if name.startswith("kernel"):
-                _start(scene, stack, _simple_amb(etcd, host, name, steady=steady))
-            proxy = _dynproxy(etcd, host, name, steady=steady)
+                _start(scene, stack, _simple_amb(etcd, host, name, folder, steady=steady))
+            proxy = _dynproxy(etcd, host, name, folder, steady=steady)
             _start(scene, stack, proxy)
             scene.proxies[name] = proxy
         for each in scene.ours.values():
@@ -97,12 +97,12 @@ def _registrar(etcd: Etcd, engine: DockerHost, *, steady: bool) -> Ours:
     return Ours(f"registrar-{engine.name}", engine.host, "registrar", arguments, steady)
 
 
-def _simple_amb(etcd: Etcd, host: Host, proxy: str, *, steady: bool) -> Ours:
-    arguments = ("--listen", "127.0.0.1:2379", *etcd.addresses)
+def _simple_amb(etcd: Etcd, host: Host, proxy: str, folder: Path, *, steady: bool) -> Ours:
+    arguments = ("--listen", "127.0.0.1:2379", "--hand-over", f"{folder}/simple-amb.{proxy}", *etcd.addresses)
     return Ours(f"simple-amb of {proxy}", host, "simple_amb", arguments, steady)
 
 
-def _dynproxy(etcd: Etcd, host: Host, name: str, *, steady: bool) -> Ours:
+def _dynproxy(etcd: Etcd, host: Host, name: str, folder: Path, *, steady: bool) -> Ours:
     kind = name.partition("-")[0]
     host.setting("net.ipv4.ip_forward", "1")
     host.setting("net.ipv4.conf.all.send_redirects", "0")  # all hosts are on one wire
@@ -110,6 +110,6 @@ def _dynproxy(etcd: Etcd, host: Host, name: str, *, steady: bool) -> Ours:
     way = "http://127.0.0.1:2379" if kind == "kernel" else ",".join(etcd.endpoints)
     arguments = (
         *(f"web:{TCP}", f"dns:{UDP}", "--listen", host.ipv4, "--etcd", way, "--admin", ADMIN),
-        *("--plane", kind, "--on-exit", "keep", "--drain", DRAIN),
+        *("--plane", kind, "--on-exit", "keep", "--drain", DRAIN, "--hand-over", f"{folder}/dynproxy.{name}"),
     )
     return Ours(f"dynproxy {name}", host, "dynproxy", arguments, steady, handed=kept_sockets(host, (TCP, UDP)))
