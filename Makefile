@@ -1,7 +1,7 @@
 # The verbs of this repository; each is a short script or one command. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system faults soak docs docs-serve setup clean
+.PHONY: help demo demo-down figures bench bench-quick images test check fmt unit system faults fuzz audit soak docs docs-serve setup clean
 # Targets share the engine and the environment: their steps run one after another.
 .NOTPARALLEL:
 
@@ -57,6 +57,12 @@ faults: setup images ## inject every fault of docs/faults.md, the long ones too,
 
 soak: setup ## HOURS=1 of mixed load with a random fault every half minute (SEED=N for the same again), and docs/soak.md
 	@$(bin)/python -m tests.soak --hours $(or $(HOURS),1) $(if $(SEED),--seed $(SEED)) --report
+
+fuzz: setup ## our parsers on hostile bytes, guided by coverage (SECONDS=60 of processor time for each, or one: TARGET=record)
+	@scripts/fuzz --seconds $(or $(SECONDS),60) $(TARGET)
+
+audit: ## whether a vulnerability is known in anything that is installed
+	@scripts/audit
 
 docs: setup ## write what is generated in docs/ and build the manual into build/site
 	@$(bin)/python scripts/options
