@@ -42,6 +42,45 @@ class Load:
         self.total = result["served"] + len(self.failures)
 
 
+@dataclass
+class Strangers:
+    """Clients of one host at a port of another. After its block: what they met, `errors` by reason."""
+
+    process: subprocess.Popen[str]
+    ended: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    worst: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        failed = ", ".join(f"{count} {why}" for why, count in self.errors.items()) or "0 failed"
+        rate = self.ended / self.seconds
+        return f"{failed} of {self.ended} connections, {rate:.0f} a second, slowest {self.worst:.2f} s"
+
+
+@contextlib.contextmanager
+def strangers_from(machine: Machine, address: str, port: int, rate: int) -> Iterator[Strangers]:
+    """PINGs from a machine to a port of another while the block runs, a connection each."""
+    for path in ("bench/__init__.py", "bench/clients/__init__.py", "bench/clients/connects.py"):
+        machine.write(f"{FOLDER}/{path}", (ROOT / path).read_text())
+    machine.write(f"{FOLDER}/strangers.py", (ROOT / "tests/hosts/strangers.py").read_text())
+    command = ["docker", "exec", "--interactive", machine.container, "python3", f"{FOLDER}/strangers.py"]
+    process = subprocess.Popen(
+        [*command, address, str(port), str(rate)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    load = Strangers(process)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield load
+    finally:
+        output, _ = process.communicate("", timeout=60)
+        told = json.loads(output.splitlines()[-1])
+        load.ended, load.errors, load.worst, load.seconds = (
+            told[name] for name in ("ended", "errors", "worst", "seconds")
+        )
+
+
 @contextlib.contextmanager
 def load_on(machine: Machine, port: int) -> Iterator[Load]:
     """PINGs to a port of a machine, from that machine, while the block runs; it begins when the load is on its way."""

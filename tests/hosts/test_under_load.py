@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.hosts.conftest import Hosts
-from tests.hosts.load import RATE, Load, load_on
-from tests.support.programs import status
+from tests.hosts.load import RATE, Load, load_on, strangers_from
+from tests.support.programs import fetch, status
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.hosts]
@@ -134,7 +134,7 @@ def test_restarts_of_registrar_and_simple_amb_fail_no_connection(three: Hosts) -
     assert load.failures == []
 
 
-def test_C6_restarts_of_dynproxy_fail_no_connection(three: Hosts) -> None:
+def test_C6_restarts_of_dynproxy_fail_no_connection(three: Hosts, figure: Callable[[str], None]) -> None:
     """Systemd keeps its sockets meanwhile: whoever comes between two processes waits for the second."""
     with _load(three) as load:
         for _ in range(3):
@@ -144,3 +144,36 @@ def test_C6_restarts_of_dynproxy_fail_no_connection(three: Hosts) -> None:
             load.more(RATE)
         eventually(lambda: _all_serve(three), 10, "all is as before")
     assert load.failures == []
+    figure(f"relay, 3 restarts of the unit: {len(load.failures)} failed of {load.total} connections")
+
+
+VERSION_FILE = "/opt/etcd-ambassadors/lib/python3*/site-packages/ambcore/version.py"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("plane", ["kernel", "relay"])
+def test_C6_twenty_upgrades_at_1000_a_second(three: Hosts, plane: str, figure: Callable[[str], None]) -> None:
+    """By restarts of the unit, each with another version of the package on disk than the one before."""
+    settings = "/etc/etcd-ambassadors/dynproxy-redis.env"
+    three.b.run("sed", "-i", f"s/AMB_PLANE=.*/AMB_PLANE={plane}/", settings)
+    three.b.run("sh", "-c", f"cp {VERSION_FILE} /tmp/version.py")
+    three.b.run("systemctl", "restart", "dynproxy@redis")
+    try:
+        three.a.run("docker", "start", *NAMES)
+        eventually(lambda: _serves(three, plane), 60, f"the {plane} serves three instances")
+        with strangers_from(three.a, three.b.address, 6379, 1000) as load:
+            for number in range(20):
+                three.b.run("sh", "-c", f"echo 'VERSION = \"9.0.{number}\"' >$(echo {VERSION_FILE})")
+                three.b.run("systemctl", "restart", "dynproxy@redis", seconds=120)
+                assert f'version="9.0.{number}"' in fetch(f"http://{three.b.address}:9402/metrics")[1]
+        figure(f"{plane}, 20 upgrades by restarts of the unit: {load}")
+        assert load.errors == {}
+    finally:
+        three.b.run("sh", "-c", f"cat /tmp/version.py >$(echo {VERSION_FILE})")
+        three.b.run("sed", "-i", "s/AMB_PLANE=.*/AMB_PLANE=relay/", settings)
+        three.b.run("systemctl", "restart", "dynproxy@redis", seconds=120)
+
+
+def _serves(hosts: Hosts, plane: str) -> bool:
+    shown = status(f"{hosts.b.address}:9402")["services"][0]["plane"] == plane
+    return shown and _all_serve(hosts)

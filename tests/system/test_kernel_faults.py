@@ -1,4 +1,4 @@
-"""Named faults on the kernel plane, and those that both planes answer alike. LONG=1 in the environment: for longer."""
+"""Named faults on the kernel plane, and those that both planes answer alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 Figure = Callable[[str], None]
 
-LONG = os.environ.get("LONG") == "1"
 BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
 NOBODY = "10.78.9.9"  # an address of the server's where nothing listens
 RATE = 200
@@ -127,7 +126,7 @@ def shows(proxy: KernelProxy, stage: Stage, name: str, state: str | None) -> boo
 
 
 @BOTH
-def test_C7_sigterm_drain(stage: Stage, plane: str) -> None:
+def test_C7_sigterm_drain(stage: Stage, figure: Figure, plane: str) -> None:
     """100 long connections: none is cut while it lasts, none is accepted any more, and the last to end ends us."""
     with ExitStack() as stack:
         options = ("--on-exit", "remove", "--drain", "20")
@@ -143,7 +142,9 @@ def test_C7_sigterm_drain(stage: Stage, plane: str) -> None:
         assert proxy.process.poll() is None
         for talk in talks:
             talk.close()
-        assert proxy.process.wait(10) == 0
+        ended = time.monotonic()
+        assert proxy.process.wait(30) == 0
+    figure(f"{plane}: 100 long connections finished, then exit code 0 within {time.monotonic() - ended:.1f} s")
     assert PREFIX not in stage.rules()
 
 
@@ -181,7 +182,8 @@ def test_C7_keep_leaves_the_rules_and_they_serve(stage: Stage) -> None:
     assert clients.outcome.errors == {}
 
 
-def test_C8_crash_with_offload(stage: Stage) -> None:
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+def test_C8_crash_with_offload(stage: Stage, figure: Figure, seconds: int) -> None:
     """SIGKILL of dynproxy and of its relay under load: no client notices, nor of the next one's taking over."""
     with ExitStack() as stack:
         first = stack.enter_context(stage.serving(*stage.servers))
@@ -192,16 +194,19 @@ def test_C8_crash_with_offload(stage: Stage) -> None:
             first.kill()
             for worker in workers:
                 eventually(partial(ended, worker), 10, "the relay ends with its parent")
-            time.sleep(60 if LONG else 15)
+            time.sleep(seconds)
             second = stack.enter_context(stage.proxy("--plane", "kernel"))
             second.wait_serving(stage.service, *(each.host for each in stage.servers))
             time.sleep(2)
         assert clients.outcome.errors == {}
         assert clients.outcome.slow == []
-        assert clients.outcome.ended > RATE * (60 if LONG else 15)
+        assert clients.outcome.ended > RATE * seconds / 2, "the machine is too slow for this to show anything"
         assert talk.who() == name
         assert table_handles(stage) == handles, "the table was made anew"
         second.wait_for("goes on from 3 endpoints")
+        figure(
+            f"{seconds} s without dynproxy: 0 of {clients.outcome.ended} failed, slowest {clients.outcome.worst:.2f} s"
+        )
         stage.servers[0].kill()  # the new one is in charge
         stage.delete(stage.servers[0])
         second.wait_serving(stage.service, *(each.host for each in stage.servers[1:]))
