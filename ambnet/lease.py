@@ -35,9 +35,10 @@ class LeaseKeeper:
     """An async context manager that has a lease granted and keeps it alive.
 
     `lease` is its id, 0 while there is none; `ttl` is what the server granted. `on_new_lease(id)` is called after every
-    grant, `on_doubt()` when a member answers from another past than the one before it: a restored cluster may know the
-    lease and not our records. For status and metrics: `state`, `grants`, `last_error`. `quiet`: nothing depends on it
-    that an operator would act for, so that what becomes of it is for debugging.
+    grant, and `on_doubt(sure)` when etcd may have lost what was written: it was away, or, `sure`, answers from another
+    past than before: a restored cluster may know the lease and not our records. For status and metrics: `state`,
+    `grants`, `last_error`. `quiet`: nothing depends on it that an operator would act for, so that what becomes of it is
+    for debugging.
     """
 
     def __init__(self, etcd: Etcd, ttl: int, *, quiet: bool = False) -> None:
@@ -47,7 +48,7 @@ class LeaseKeeper:
         self.grants = 0
         self.last_error: str | None = None
         self.on_new_lease: Callable[[int], None] = lambda _: None
-        self.on_doubt: Callable[[], None] = lambda: None
+        self.on_doubt: Callable[[bool], None] = lambda _: None
         self._etcd = etcd
         self._wanted_ttl = ttl
         self._quiet = quiet
@@ -151,6 +152,8 @@ class LeaseKeeper:
                     reply = await stream.receive(third)
                     if reply is None:
                         raise stream.fail(RegistryUnavailableError(f"no answer to a keep-alive for {third:.1f} s"))
+                    if self.last_error is not None:
+                        self.on_doubt(False)
                     self._answered(reply.ID, reply.TTL)
                     self._compare(reply.header.cluster_id, reply.header.revision)
                     if await stream.receive(third) is not None:
@@ -172,7 +175,7 @@ class LeaseKeeper:
         """A member that lags behind the others gives reason to doubt as well, which costs a list and no more."""
         before, self._seen = self._seen, (cluster, revision)
         if before[0] and (cluster != before[0] or revision < before[1]):
-            self.on_doubt()
+            self.on_doubt(True)
 
     def _gone(self, why: str) -> None:
         if self.lease:

@@ -38,6 +38,7 @@ log = logging.getLogger("registry")
 LEASE_WAIT = 5.0  # seconds that a write waits for a lease before it fails
 AUDIT = 60.0  # seconds between comparisons of what we hold with what etcd holds, +- 20 %
 FIRST_PAUSE, LAST_PAUSE = 0.1, 0.5  # before unwritten wishes are tried again; calls wait for etcd themselves
+SPREAD = 5.0  # seconds in which all registrars that etcd has returned to compare what they hold
 AT_ONCE = 16  # writes under way together; a thousand records take about a second
 CLAIMS = 8  # a key that changes this often between two steps is somebody's defect
 
@@ -140,11 +141,10 @@ class Registry:
         return False
 
     def _is_an_earlier_lifes(self, item: KeyValue, instance: Instance) -> bool:
-        try:
-            found = decode_record(item.key, item.value, self._prefix)
-        except RecordError:
+        owner, epoch = self._says(item)
+        if owner != self._owner or epoch == self._epoch:
             return False
-        return found.owner == self._owner and found.epoch != self._epoch and found.address == instance.address
+        return decode_record(item.key, item.value, self._prefix).address == instance.address
 
     async def _write_or_wake(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -276,10 +276,13 @@ class Registry:
             record.written = None
         self._due.set()
 
-    def _doubt(self) -> None:
-        """Have everything compared with etcd at once: it may have lost what we wrote."""
-        self._doubted = True
-        self._due.set()
+    def _doubt(self, sure: bool) -> None:
+        """Have everything compared with etcd, which may have lost what we wrote; unless `sure`, not by all at once."""
+        if sure:
+            self._doubted = True
+            self._due.set()
+        else:
+            asyncio.get_running_loop().call_later(random.uniform(0, SPREAD), self._doubt, True)  # noqa: S311
 
     async def _run(self) -> None:
         pauses = backoff(FIRST_PAUSE, LAST_PAUSE, random.random)

@@ -31,6 +31,7 @@ from ambnet.saying import Saying
 log = logging.getLogger("watch")
 
 RELIST = 300.0  # seconds between audits, +- 20 %
+SPREAD = 30.0  # seconds in which all watches that were broken compare what they know
 PROBE = 10.0  # seconds of silence before the stream is asked for a sign of life; etcd's own is every 10 minutes
 PATIENCE = 5.0  # seconds to wait for the sign; a watcher that is not in step yet may leave one question unanswered
 MISSES = 2
@@ -281,10 +282,12 @@ class PrefixWatch:
         """What goes on beside the reading: ask for the server's version, then audit the contents now and then."""
         version = await self._etcd.server_version()
         self._replay.trust_progress = version is not None and _at_least(version, PROGRESS_SINCE)
-        if version is not None and not _at_least(version, EVENTS_SINCE):
+        old = version is not None and not _at_least(version, EVENTS_SINCE)
+        if old and version is not None:
             _warn_of_old(version)
-            if self.restarts:  # such a one may leave out a deletion that compaction has just reached
-                self._audit_at = time.monotonic()
+        if self.restarts:  # an old one may leave out a deletion that compaction has reached; any may have been restored
+            soon = 0.0 if old else random.uniform(0, SPREAD)  # noqa: S311
+            self._audit_at = min(self._audit_at, time.monotonic() + soon)
         while True:
             await asyncio.sleep(self._audit_at - time.monotonic())
             self._audit_at = time.monotonic() + self._audit_pause()

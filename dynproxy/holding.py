@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 
 from ambcore import hold
 from ambcore.errors import RegistryError
-from ambcore.hold import Missing
+from ambcore.hold import Loss, Missing
 from ambcore.model import Instance
 from ambnet.saying import Saying
 
@@ -37,6 +37,7 @@ class Holding:
         self.seconds = seconds
         self._unhealthy = unhealthy
         self._ask = ask
+        self._counted: set[tuple[str, float]] = set()
         self._present: tuple[Instance, ...] = ()
         self._stirred = asyncio.Event()
         self._saying = Saying(log)
@@ -62,6 +63,7 @@ class Holding:
         ask_at = 0.0
         while True:
             if not self.held:
+                self._say()
                 self._stirred.clear()
                 await self._stirred.wait()
                 ask_at = 0.0
@@ -77,9 +79,10 @@ class Holding:
                 yield
 
     def _review(self) -> None:
-        before = len(self.held)
         self.hold = hold.review(self.hold, self._present, self._unhealthy(), time.monotonic(), seconds=self.seconds)
-        self.total += max(0, len(self.held) - before)
+        sure = {(each.instance.id, each.since) for each in self.held if each.loss is not Loss.UNKNOWN}
+        self.total += len(sure - self._counted)
+        self._counted = sure
         if self.held:
             self._stirred.set()
 

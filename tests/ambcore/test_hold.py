@@ -82,7 +82,7 @@ def test_who_turns_out_to_be_deleted_goes_at_once() -> None:
     hold = after([*gone(A, loss=Loss.UNKNOWN), replace(*gone(B, loss=Loss.UNKNOWN), lease=8)])
     assert hold.questions == {LEASE, 8}
     hold = review(hold.answered(LEASE, True), (), (), 0.0, seconds=SECONDS)
-    assert (held(hold), hold.questions) == ("b", {8})
+    assert (held(hold), hold.questions) == ("b", frozenset([8]))
     hold = review(hold.answered(8, False), (), (), 0.0, seconds=SECONDS)
     assert (held(hold), hold.questions) == ("b", frozenset())
 
