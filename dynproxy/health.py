@@ -20,9 +20,11 @@ from ambcore.health import NEW, UNPROVEN, Health, Result, State, Verdict, learn,
 from ambcore.holders import Holders
 from ambcore.model import Address, Instance
 from ambcore.model import Protocol as Transport
+from ambnet.saying import Ration
 from ambnet.tcpcheck import knock
 
 log = logging.getLogger("health")
+told = Ration(log)  # how many instances there are is not for us to say
 
 RATE, RATE_LARGE, LARGE = 25, 10, 1000  # checks a second of the round; of a fleet that is large, beyond so many
 URGENT_RATE, URGENT_BURST = 100, 25  # checks a second outside the round: suspects first, then new ones, then the down
@@ -259,10 +261,13 @@ class HealthChecks:
         for item in self._holders.at(address):
             unhealthy = self.unhealthy(item.service)
             if health.down:
-                log.warning("%s: %s at %s does not answer (%s)", item.service, item.id, address, health.why)
+                told.say(
+                    logging.WARNING, "%s: %s at %s does not answer (%s)", item.service, item.id, address, health.why
+                )
                 self._set_unhealthy(item.service, unhealthy | {item.id})
             else:
-                log.info("%s: %s at %s answers%s", item.service, item.id, address, "" if first else " again")
+                again = "" if first else " again"
+                told.say(logging.INFO, "%s: %s at %s answers%s", item.service, item.id, address, again)
                 self._set_unhealthy(item.service, unhealthy - {item.id})
 
     def _set_unhealthy(self, service: str, unhealthy: Unhealthy) -> None:

@@ -22,11 +22,13 @@ from ambcore.table import Diff, Reader, Rejection, Table, diff, fold
 from ambnet.etcd import Etcd
 from ambnet.fleet import DrainWatch
 from ambnet.merged import merged
+from ambnet.saying import Ration
 from ambnet.watch import PrefixWatch
 from dynproxy.holding import Holding
 from dynproxy.memory import Memory
 
 log = logging.getLogger("source")
+told = Ration(log)  # whoever writes records decides how many lines there are of them
 
 # At most 20 snapshots a second. The first after a quiet time passes at once; in a storm the changes of 50 ms travel
 # together, and those of longer while taking a snapshot up takes more than SHARE of the time: 10,000 instances are 30 ms
@@ -224,27 +226,27 @@ class EtcdSource:
 
     def _account(self, message: Message, refused: tuple[Rejection, ...]) -> None:
         """Count refusals and say each once, not at every safety relist."""
-        said = self.refused
-        self.refused = {} if isinstance(message, Listed) else dict(said)
         if isinstance(message, Changed):
-            for event in message.events:
-                self.refused.pop(event.key, None)
+            said = {event.key: why for event in message.events if (why := self.refused.pop(event.key, None))}
+        else:
+            said, self.refused = self.refused, {}
         for rejection in refused:
             self.rejected[rejection.error.reason] += 1
             self.refused[rejection.key] = why = str(rejection.error)
             if said.get(rejection.key) != why:
                 kept = "; its last good state stays" if rejection.kept else ""
-                log.warning("record %s refused: %s%s", rejection.key.decode(errors="replace"), why, kept)
+                name = rejection.key.decode(errors="replace")
+                told.say(logging.WARNING, "record %s refused: %s%s", name, why, kept)
 
     def _report(self, first: bool, change: Diff) -> None:
         if first and not change:
             log.info("%s: known, no instance yet", self.service)
         for instance in change.added:
-            log.info("%s: + %s at %s", self.service, instance.id, instance.address)
+            told.say(logging.INFO, "%s: + %s at %s", self.service, instance.id, instance.address)
         for instance in change.removed:
-            log.info("%s: - %s at %s", self.service, instance.id, instance.address)
+            told.say(logging.INFO, "%s: - %s at %s", self.service, instance.id, instance.address)
         for old, new in change.changed:
-            log.info("%s: ~ %s %s", self.service, new.id, _difference(old, new))
+            told.say(logging.INFO, "%s: ~ %s %s", self.service, new.id, _difference(old, new))
 
 
 def _difference(old: Instance, new: Instance) -> str:
