@@ -35,8 +35,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ({"dependencies": [HARMLESS, UNKNOWN]}, (3, "NOT AUDITED: 1 packages of requirements.lock: could not be")),
         (
             {"dependencies": [ILL, UNKNOWN]},
-            1,
-            "VULNERABLE: urllib3 2.0.0 in requirements.lock: CVE-2026-1, mended in 2",
+            (1, "VULNERABLE: urllib3 2.0.0 in requirements.lock: CVE-2026-1, mended in 2.0.1"),
         ),
         ({"dependencies": []}, (3, "NOT AUDITED: anything of requirements.lock: it names no package")),
         ("no JSON at all", (3, "NOT AUDITED: anything of requirements.lock: the network is unreachable")),
