@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fault_matrix import MATRIX, ROOT, read_matrix
+from tests.support.fault_matrix import MATRIX, ROOT, fault_of, read_matrix
 
 BEHAVIOR = ROOT / "docs/behavior.md"
 PAGES = sorted(
@@ -36,6 +36,11 @@ def test_named_tests_exist(page: Path) -> None:
 
 def test_faults_that_are_named_are_in_the_matrix() -> None:
     assert set(ID.findall(BEHAVIOR.read_text())) - read_matrix(MATRIX.read_text()).keys() == set()
+
+
+def test_every_fault_has_a_test_and_every_test_of_a_fault_has_one() -> None:
+    held = {fault_of(name) for name in known()} - {None}
+    assert held == read_matrix(MATRIX.read_text()).keys()
 
 
 def promises(text: str) -> list[str]:
