@@ -136,12 +136,14 @@ def test_C11_pain_23_replies_resume_within_a_second_after_a_time_without_instanc
             assert sender.heard_after(back, other.name) < 1
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_C23_udp_sizes(stage: Stage, one: UdpServer, size: int) -> None:
-    with serving(stage, one), client_of(stage) as client:
-        sent = pattern(size)
-        client.send(sent)
-        assert client.recv(1 << 17) == sent
+@pytest.mark.parametrize("plane", ["relay", "kernel"])
+def test_C23_udp_sizes(stage: Stage, one: UdpServer, figure: Callable[[str], None], plane: str) -> None:
+    with serving(stage, one, plane=plane), client_of(stage) as client:
+        for size in SIZES:
+            sent = pattern(size)
+            client.send(sent)
+            assert client.recv(1 << 17) == sent, f"{size} bytes"
+    figure(f"{plane}: datagrams of {', '.join(map(str, SIZES))} bytes came back exact")
 
 
 def test_C23_an_instance_that_is_killed_costs_no_datagram(stage: Stage, one: UdpServer, two: UdpServer) -> None:
