@@ -172,9 +172,10 @@ class EtcdCluster:
         """Until these members (default: all that run) answer a linearizable read."""
         waited = members or [member for member in self.members if member.process]
         for member in waited:
-            eventually(lambda member=member: self._healthy(member), START_SECONDS, f"{member.name} serves")  # type: ignore[misc]
+            eventually(lambda member=member: self.healthy(member), START_SECONDS, f"{member.name} serves")  # type: ignore[misc]
 
-    def _healthy(self, member: Member) -> bool:
+    def healthy(self, member: Member) -> bool:
+        """Whether it answers a linearizable read within 5 s. Raises RuntimeError when its process has ended."""
         assert member.process is not None
         if member.process.poll() is not None:
             raise RuntimeError(f"{member.name} ended with {member.process.returncode}: {member.log_tail()}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,6 +79,15 @@ class EtcdHosts:
         """Let everything through again."""
         for host in self._hosts.values():
             subprocess.run([*host.prefix, "nft", "delete", "table", *TABLE.split()], check=False, capture_output=True)
+
+    def reaches(self, member: Member) -> bool:
+        """Whether a connection from here to this member can be made, within a second."""
+        host, _, port = member.url.rpartition("/")[2].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+        except TimeoutError:
+            return False
+        return True
 
     def _drop(self, member: Member, others: list[str]) -> None:
         addresses = ", ".join(others)

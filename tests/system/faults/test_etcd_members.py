@@ -71,6 +71,8 @@ def test_A6_minority_partition_in_a_fleet(site: Site, figure: Figure) -> None:
         for member in site.hosts.etcd.members:
             site.hosts.part(member)
             waits.append(site.fleet.wait_spare(seconds=6))
+            assert site.hosts.reaches(member)
+            assert not site.hosts.etcd.healthy(member)
             assert site.fleet.removals == []
             site.hosts.heal()
             site.hosts.etcd.wait_healthy()
@@ -134,6 +136,7 @@ def test_A7_blackhole_of_packets(site: Site, figure: Figure) -> None:
         for member in site.hosts.etcd.members:
             site.hosts.swallow(member)
             waits.append(site.fleet.wait_spare(seconds=16))
+            assert not site.hosts.reaches(member)
             time.sleep(max(0.0, 12 - waits[-1]))  # a lease that was lost would be by then
             assert site.fleet.removals == []
             site.hosts.heal()
