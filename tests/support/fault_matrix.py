@@ -1,8 +1,8 @@
 """A pytest plugin: the faults of docs/faults.md, the tests that hold them, and what those came to.
 
-A fault's tests bear its id, as in `test_C3_backend_blackhole`. One says by the fixture `figure` what it measured. Those
-marked `long` take minutes and run with `--faults` only, which leaves out every test without an id, prints a line a fault
-and writes the same to build/faults.json. A fault that no test has held fails the run.
+A fault's tests bear its id, as in `test_C3_backend_blackhole`. One says by the fixture `figure` what it measured.
+Those marked `long` take minutes and run with `--faults` only: that leaves out every test without an id, prints a line a
+fault and writes the same to build/faults.json. A fault that no test has held fails the run.
 """
 
 from __future__ import annotations
