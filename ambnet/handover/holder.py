@@ -46,6 +46,11 @@ class _Heir:
     step: Step = Step.CAME
     timer: Any = None
 
+    @property
+    def name(self) -> str:
+        """What it is called in the log."""
+        return f"process {self.pid}" if self.pid else "a process of another container"
+
 
 class Holder:
     """The process that serves, at the unix socket `listener`.
@@ -122,7 +127,7 @@ class Holder:
                 self._lost(heir)
             case Step.CAME, hello if hello.startswith(HELLO):
                 if why := self._objection(heir, hello.removeprefix(HELLO)):
-                    log.warning("process %d, which wants our sockets, is sent away: %s", heir.pid, why)
+                    log.warning("%s, which wants our sockets, is sent away: %s", heir.name, why)
                     _say(heir.channel, NO + why.encode())
                     self._part(heir)
                 else:
@@ -158,7 +163,7 @@ class Holder:
             return
         heir.step = Step.PREPARES
         heir.timer.cancel()
-        log.info("process %d has our %d sockets; serving until it is ready", heir.pid, len(given) - 1)
+        log.info("%s has our %d sockets; serving until it is ready", heir.name, len(given) - 1)
 
     def _paused(self, heir: _Heir) -> None:
         """All writing has ended: the heir may."""
@@ -185,7 +190,7 @@ class Holder:
     def _lost(self, heir: _Heir) -> None:
         """It will not take over."""
         if heir.step is not Step.CAME:
-            log.warning("process %d has not taken over: %s when it left; serving on", heir.pid, heir.step.value)
+            log.warning("%s has not taken over: %s when it left; serving on", heir.name, heir.step.value)
         self._part(heir)
         if heir.step is Step.MAY:
             self._resume()
