@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from tests.docs.pages import blocks
 from tests.docs.shell import shell
 from tests.hosts.console import sections
 from tests.support.docker_engine import Docker
+from tests.support.docker_filter import docker_filter
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_fixtures import need_etcd
 from tests.support.ports import free_port
@@ -77,17 +76,8 @@ def test_each_program_works_with_the_user_that_the_page_makes_for_it(guarded: Gu
 
 @pytest.fixture
 def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page's filter before this machine's engine; the URL of its socket."""
-    folder = tmp_path_factory.mktemp("f")  # short: the path of a socket has 107 characters at most
-    (found,) = re.findall(r"^```haproxy\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    (folder / "haproxy.cfg").write_text(found.replace("/run/docker-read.sock", str(folder / "read.sock")))
-    process = subprocess.Popen(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")])
-    try:
-        eventually((folder / "read.sock").is_socket, what="the filter listens")
-        yield f"unix://{folder}/read.sock"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with docker_filter(tmp_path_factory.mktemp("f")) as url:
+        yield url
 
 
 @pytest.mark.docker
