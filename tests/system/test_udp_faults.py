@@ -198,7 +198,7 @@ def test_C22_udp_flood(stage: Stage, one: UdpServer, figure: Callable[[str], Non
 
 
 def unanswered(client: socket.socket) -> int:
-    client.settimeout(1.0)
+    client.settimeout(3.0)  # a busy machine may be late; what is lost is lost
     try:
         client.recv(100)
     except TimeoutError:
