@@ -36,8 +36,8 @@ def told(outcome: Outcome) -> str:
 
 def restarts(stage: Stage, folder: Path, plane: str, figure: Figure, *, times: int, rate: int) -> Outcome:
     """What strangers see of so many; a connection that is open over each of them goes on."""
-    began = time.monotonic()
     with Dynasty(stage, folder, plane, "--drain", "20") as dynasty, load(stage, rate) as strangers:
+        began = time.monotonic()
         for _ in range(times):
             with stage.talk() as talk:
                 name = talk.who()
@@ -91,9 +91,11 @@ def test_C29_a_wrong_successor_leaves_the_old_one_serving(
         eventually(lambda: "serving on" in old.log, 60)
         assert old.process.poll() is None
         assert handles(stage) == rules
-        stage.delete(stage.servers[0])  # it is still the one that writes
-        eventually(lambda: stage.servers[0].host not in stage.answers(6), 30)
-    figure(f"{plane}, five successors that failed: {told(strangers.outcome)}")
+        gone, *left = stage.servers  # it is still the one that writes
+        stage.delete(gone)
+        old.wait_serving(stage.service, *(each.host for each in left), plane=plane, seconds=60)
+        assert gone.host not in stage.answers(12)
+    figure(f"{plane}, four successors that failed: {told(strangers.outcome)}")
     assert strangers.outcome.errors == {}
 
 
@@ -111,8 +113,10 @@ def test_C8_a_hand_over_leaves_the_rules_to_the_next(stage: Stage, tmp_path: Pat
         assert handles(stage) == rules
         assert talk.who() == name
         dynasty.reigning.wait_for("goes on from 3 endpoints")
-        stage.delete(stage.servers[0])
-        eventually(lambda: stage.servers[0].host not in stage.answers(6), 30)
+        gone, *left = stage.servers
+        stage.delete(gone)
+        dynasty.reigning.wait_serving(stage.service, *(each.host for each in left), seconds=60)
+        assert gone.host not in stage.answers(12)
         talk.close()
         assert dynasty.reigning.stop(60) == 0
     assert PREFIX not in stage.rules()
@@ -153,7 +157,7 @@ def test_C6_no_datagram_is_lost_in_a_hand_over(stage: Stage, tmp_path: Path, fig
         dynasty.reigning = heir
         dynasty.succeed()
     figure(f"relay, 2 hand-overs: {chatter.sent - len(chatter.answered)} of {chatter.sent} datagrams were not answered")
-    assert chatter.sent > 200
+    assert chatter.sent > 50
     assert len(chatter.answered) == chatter.sent
 
 
@@ -191,7 +195,7 @@ class Chatter:
             client.send(b"%d" % self.sent)
             self.sent += 1
             self._pass_on(0.01)
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 20
         while len(self.answered) < self.sent and time.monotonic() < deadline:
             self._pass_on(0.1)
 
