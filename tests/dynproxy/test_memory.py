@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import stat
@@ -13,12 +14,20 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ambcore.history import Listed
-from ambcore.remembered import Remembered
+from ambcore.admission import Admission
+from ambcore.errors import ConfigError
+from ambcore.history import KeyValue, Listed
+from ambcore.model import Address
+from ambcore.remembered import Remembered, encode
+from ambcore.replay import Snapshot
+from ambcore.table import Reader
 from ambnet.daemon import background
 from ambnet.etcd import Etcd, EtcdConfig
+from ambnet.fleet import DrainWatch
 from ambnet.watch import PrefixWatch
+from dynproxy.config import read
 from dynproxy.memory import OLDEST, Memory
+from dynproxy.sources import EtcdSource
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.ports import free_port
 from tests.support.waiting import eventually_async
@@ -173,3 +182,43 @@ async def test_without_etcd_the_watch_goes_on_with_what_was_known(etcd: Etcd, pr
         assert isinstance(listed, Listed)
         assert (listed.items, listed.past, watch.recalled) == ((), 0, False)
         assert (watch.age() or 0.0) < 60
+
+
+async def test_what_is_remembered_is_as_little_trusted_as_etcd_is(tmp_path: Path) -> None:
+    """Whoever could write the file still cannot send clients where no record may."""
+    prefix = "/services/s/"
+    values = {"good": "10.0.0.1:80", "metadata": "169.254.169.254:80", "own": "10.0.0.9:80", "junk": "\x00"}
+    items = tuple(KeyValue(f"{prefix}{name}".encode(), value.encode(), 1) for name, value in values.items())
+    memory = Memory(tmp_path)
+    path = memory._path(prefix)
+    path.write_bytes(encode(prefix, Snapshot(items, 9)))
+    path.chmod(0o600)
+    reader = Reader("/services/", Admission(own={Address("10.0.0.9", 80)}))
+    async with Etcd(EtcdConfig((f"http://127.0.0.1:{free_port()}",))) as nobody, DrainWatch(nobody) as drains:
+        source = EtcdSource(nobody, "s", reader, drains, relist=300.0, hold=0.1, memory=memory)
+        async with source, contextlib.aclosing(source.snapshots()) as snapshots:
+            assert [item.id for item in await asyncio.wait_for(anext(snapshots), 15)] == ["good"]
+            assert set(source.sight().refused) == {f"{prefix}{name}" for name in ("metadata", "own", "junk")}
+            assert source.sight().recalled
+    assert path.read_bytes() == encode(prefix, Snapshot(items, 9))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "expected"),
+    [
+        ("", {}, None),
+        ("", {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+        ("", {"AMB_STATE": "/state", "STATE_DIRECTORY": "/var/lib/a"}, "/state"),
+        ("--state /here", {"AMB_STATE": "/state"}, "/here"),
+    ],
+)
+def test_the_directory_is_an_option_a_variable_or_systemds(
+    arguments: str, variables: dict[str, str], expected: str | None
+) -> None:
+    found = read(["redis-A", "6379", *arguments.split()], variables).state
+    assert found == (None if expected is None else Path(expected))
+
+
+def test_a_directory_that_depends_on_where_one_stands_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--state"):
+        read(["redis-A", "6379", "--state", "state"], {})
