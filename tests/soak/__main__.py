@@ -33,11 +33,20 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     order = Order(given.hours * 3600, given.seed, tuple(filter(None, given.faults.split(","))), given.pairs)
     say(f"seed {order.seed}, {order.seconds:.0f} s")
-    with tempfile.TemporaryDirectory(prefix="amb-soak-") as folder:
-        outcome = soak(order, Path(folder))
+    try:
+        with tempfile.TemporaryDirectory(prefix="amb-soak-") as folder:
+            outcome = soak(order, Path(folder))
+    except KeyboardInterrupt:
+        say("interrupted before it began; everything is cleaned up")
+        return 130
     report.write(outcome, page=given.report)
     for problem in outcome.problems:
         say(f"PROBLEM {problem}")
+    failed, left = len(outcome.failures), len(outcome.unexplained)
+    say(
+        f"{len(outcome.events)} faults in {outcome.seconds:.0f} s: {failed} exchanges failed, {left} of them unexplained; "
+        f"all of it is in {report.WRITTEN}"
+    )
     return 1 if outcome.problems else 0
 
 

@@ -43,8 +43,8 @@ class Plan:
     proxies: dict[str, str]
     tcp: int
     udp: int
-    short: float = 40.0
-    bulk: float = 0.5
+    short: float = 30.0
+    bulk: float = 0.3
     long: int = 8
     flows: int = 8
     pause: float = 0.5

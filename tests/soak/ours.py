@@ -47,7 +47,7 @@ class Ours:
         for sock in self.handed:
             sock.close()
         for life in self.lives:
-            life.__exit__(kind, failure, trace)
+            life.__exit__(kind, failure if isinstance(failure, Exception) else None, trace)
 
     def start(self) -> None:
         """Begin a life."""
@@ -112,7 +112,7 @@ class Ours:
         """Whether it says so."""
         return self.host.call(lambda: fetch(f"http://{ADMIN}/readyz")[0]) == 200
 
-    def wait_ready(self, seconds: float = 30.0) -> None:
+    def wait_ready(self, seconds: float = 90.0) -> None:
         """Until it says so."""
         eventually(self.ready, seconds, f"{self.name} is ready")
 

@@ -87,6 +87,8 @@ def soak(order: Order, folder: Path) -> Outcome:
                 scene.load.finish()
             except AssertionError as error:
                 outcome.problems.append(str(error))
+            except KeyboardInterrupt as interrupted:
+                outcome.problems.append(f"interrupted: {interrupted}")
         outcome.seconds = time.monotonic() - outcome.started
         _judge(scene, sampler, outcome)
     return outcome
