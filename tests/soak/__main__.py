@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.soak import report
-from tests.soak.run import Order, say, soak
+from tests.soak.run import Order, StopAskedError, say, soak
 
 
 def main() -> int:
@@ -30,28 +30,29 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, choices=(1, 2), default=2, help="of proxies: with 1 none is steady")
     parser.add_argument("--report", action="store_true", help="write docs/soak.md")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     order = Order(given.hours * 3600, given.seed, tuple(filter(None, given.faults.split(","))), given.pairs)
     say(f"seed {order.seed}, {order.seconds:.0f} s")
     try:
         with tempfile.TemporaryDirectory(prefix="amb-soak-") as folder:
             outcome = soak(order, Path(folder))
-    except KeyboardInterrupt:
-        say("interrupted before it began; everything is cleaned up")
+    except StopAskedError:
+        say("stopped before it began; everything is cleaned up")
         return 130
     report.write(outcome, page=given.report)
     for problem in outcome.problems:
         say(f"PROBLEM {problem}")
     failed, left = len(outcome.failures), len(outcome.unexplained)
     say(
-        f"{len(outcome.events)} faults in {outcome.seconds:.0f} s: {failed} exchanges failed, {left} of them unexplained; "
-        f"all of it is in {report.WRITTEN}"
+        f"{len(outcome.events)} faults in {outcome.seconds:.0f} s: {failed} exchanges failed, {left} of them unexplained;"
+        f" all of it is in {report.WRITTEN}"
     )
     return 1 if outcome.problems else 0
 
 
-def _interrupt(number: int, _: FrameType | None) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
+def _stop(number: int, _: FrameType | None) -> None:
+    raise StopAskedError(signal.Signals(number).name)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ WARM_UP, WARM_UP_MOST = 0.15, 600.0  # of the run, seconds: after that memory is
 BAD = re.compile(r"exception was never retrieved|Traceback|^CRITICAL", re.MULTILINE)
 
 
+class StopAskedError(Exception):
+    """Somebody wants it to end now: what was seen so far is judged all the same."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What is asked for: how many seconds, from which seed, which faults, how many of each program. `every` is how many
@@ -87,8 +91,8 @@ def soak(order: Order, folder: Path) -> Outcome:
                 scene.load.finish()
             except AssertionError as error:
                 outcome.problems.append(str(error))
-            except KeyboardInterrupt as interrupted:
-                outcome.problems.append(f"interrupted: {interrupted}")
+            except StopAskedError as asked:
+                outcome.problems.append(f"stopped early: {asked}")
         outcome.seconds = time.monotonic() - outcome.started
         _judge(scene, sampler, outcome)
     return outcome
