@@ -211,8 +211,9 @@ class EtcdSource:
         if isinstance(message, Listed):
             gone = diff(before, after).removed
         else:
-            names = (event.key.removeprefix(self._prefix.encode()) for event in message.events)
-            found = (before.find(self.service, name.decode(errors="replace")) for name in dict.fromkeys(names))
+            keys = dict.fromkeys(event.key for event in message.events if isinstance(event, KeyDeleted))
+            names = (key.removeprefix(self._prefix.encode()).decode(errors="replace") for key in keys)
+            found = (before.find(self.service, name) for name in names)
             gone = (item for item in found if item and not after.find(self.service, item.id))
         for item in self._drains.drains.over(tuple(gone)):
             lease = self._leases.get(f"{self._prefix}{item.id}".encode(), 0)
