@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ambcore.model import Protocol
 from ambcore.proxy_protocol import encode
+from ambnet.relay.hops import UNKNOWN, crowd, hops_told
 from ambnet.relay.udp_port import Asked, Key, UdpPort, asked
 from ambnet.relay.udp_roll import Roll
 from ambnet.relay.udp_session import UdpSession
@@ -34,6 +35,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "udp_moved": "UDP clients that went on to another instance, as theirs could not be reached",
     "udp_refused": "times that an instance could not be reached",
     "udp_unanswered": "datagrams that no instance could be reached for",
+    "udp_went_round": "datagrams dropped, as proxies that lead to each other had passed them on too often",
     "udp_no_instance": "datagrams dropped as there was no instance",
     "udp_denied": "datagrams dropped by --allow",
     "udp_no_room": "datagrams dropped as no client more fits",
@@ -105,11 +107,18 @@ class Datagrams:
             return None
         while len(self.roll) >= room:
             self._evict(room)
+        hops = UNKNOWN
+        if len(self.roll) >= crowd(room):
+            port.ask_for_hops()
+            hops = hops_told(control)
+            if hops == 1:
+                counters["udp_went_round"] += 1
+                return None
         local, reply = asked(*control[0]) if control else (port.address[0], None)
         header = b""
         if port.send_proxy == 2:
             header = encode(2, (host.partition("%")[0], key[0][1]), (local, port.address[1]), Protocol.UDP)
-        session = UdpSession(port, key, reply, header)
+        session = UdpSession(port, key, reply, header, max(UNKNOWN, hops - 1))
         port.sessions[key] = session
         self.roll.add(session)
         counters["udp_sessions"] += 1

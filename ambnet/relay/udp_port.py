@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from ambnet.relay.hops import TOLD, tell_hops
 from ambnet.relay.loop import IN
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 LARGEST: Final = 65_536  # no datagram is longer: its length has 16 bits, and its own header is counted
 BATCH: Final = 32  # datagrams taken before others get their turn
-ANCILLARY: Final = socket.CMSG_SPACE(20)  # an in6_pktinfo; the one for IPv4 has 12 bytes
+ANCILLARY: Final = socket.CMSG_SPACE(20) + TOLD  # an in6_pktinfo, the one for IPv4 has 12 bytes; and hops
 
 Client = tuple[Any, ...]  # a sockaddr as Python has it: two items for IPv4, four for IPv6
 Asked = tuple[int, int, bytes]  # a control message that says which address of ours a datagram came to; see `asked`
@@ -42,7 +43,7 @@ class UdpPort:
 
     __slots__ = (
         *("_batch", "_reading", "_receive", "address", "idle", "relay", "route", "send", "send_proxy", "sessions"),
-        "sock",
+        *("sock", "tells_hops"),
     )
 
     def __init__(self, relay: Datagrams, sock: socket.socket, route: Route, idle: float, send_proxy: int) -> None:
@@ -58,6 +59,7 @@ class UdpPort:
         self._receive = sock.recvmsg
         self._batch = 1
         self._reading = True
+        self.tells_hops = False
         relay.loop.add(sock.fileno(), IN, self.ready)
 
     def ready(self, _events: int) -> None:
@@ -81,6 +83,12 @@ class UdpPort:
             if session is not None:
                 session.forward(data, now)
         self._batch = min(BATCH, self._batch * 2)
+
+    def ask_for_hops(self) -> None:
+        """Have datagrams say from now on how many hops they have left. Asking twice is fine."""
+        if not self.tells_hops:
+            self.tells_hops = True
+            tell_hops(self.sock)
 
     def stop_reading(self) -> None:
         """Leave what comes to whoever else has this socket; answers still go out by it. Doing so twice is fine."""

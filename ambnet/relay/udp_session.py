@@ -11,6 +11,7 @@ import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
+from ambnet.relay.hops import UNKNOWN, limit_hops
 from ambnet.relay.loop import IN
 from ambnet.relay.sockets import DATAGRAM, Socket, hear_unreachable
 from ambnet.relay.udp_port import LARGEST, Asked, Key, UdpPort
@@ -40,9 +41,9 @@ UNREACHABLE: Final = frozenset(
 class UdpSession:
     """One client at one address of ours. `upstream` is None while no instance is talked to.
 
-    `control` makes its answers leave from the address that it asked, `header` goes in front of all that it sends.
-    `unanswered` is the last datagram, kept to be sent again, and `refused` are the instances that could not be reached
-    since the last answer.
+    `control` makes its answers leave from the address that it asked, `header` goes in front of all that it sends, with
+    `hops` where those are limited. `unanswered` is the last datagram, kept to be sent again, and `refused` are the
+    instances that could not be reached since the last answer.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class UdpSession:
         "_batch",
         "_control",
         "_header",
+        "_hops",
         "_relay",
         "_sock",
         "among",
@@ -65,7 +67,7 @@ class UdpSession:
 
     among: OrderedDict[Any, None]
 
-    def __init__(self, port: UdpPort, key: Key, control: Asked | None, header: bytes) -> None:
+    def __init__(self, port: UdpPort, key: Key, control: Asked | None, header: bytes, hops: int = UNKNOWN) -> None:
         self._relay = port.relay
         self.port = port
         self.key = key
@@ -77,6 +79,7 @@ class UdpSession:
         self.refused: tuple[Upstream, ...] = ()
         self._control = () if control is None else (control,)
         self._header = header
+        self._hops = hops
         self._sock: Socket | None = None
         self._answered = False
         self._batch = 1
@@ -209,6 +212,8 @@ class UdpSession:
     def _connect(self, upstream: Upstream) -> bool:
         try:
             sock = Socket(upstream.family, DATAGRAM)
+            if self._hops:
+                limit_hops(sock, self._hops)
         except OSError as shortage:
             self._relay.short(self.port.route, shortage)
             return False

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ambnet.relay.hops import UNKNOWN, crowd, hops_left, keep_hops, limit_hops
+from ambnet.relay.hops import UNKNOWN, crowd, hops_left, hops_told, keep_hops, limit_hops, tell_hops
 from tests.support.relay_peers import Instance, talking, was_reset
 from tests.support.relay_worker import RelayWorker, endpoint
+from tests.support.udp_peers import udp_socket
 from tests.support.waiting import eventually
 
 
@@ -63,3 +64,15 @@ def hops_of_next(relay: RelayWorker, instance: Instance) -> int:
     """With how many hops the instance sees the next client, which stays."""
     _, server = talking(relay, instance)
     return hops_left(server.fileno())
+
+
+@pytest.mark.parametrize(("bound", "host"), [("127.0.0.1", "127.0.0.1"), ("::", "::1"), ("::", "127.0.0.1")])
+def test_a_datagram_says_its_hops_where_it_is_asked_for_them(bound: str, host: str) -> None:
+    with udp_socket(bound) as server, udp_socket(host) as client:
+        for asked in (False, True):
+            if asked:
+                tell_hops(server)
+            limit_hops(client, 7)
+            client.sendto(b"?", (host, server.getsockname()[1]))
+            _, control, _, _ = server.recvmsg(100, 100)
+            assert hops_told(control) == (7 if asked else UNKNOWN)

@@ -18,11 +18,13 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 Figure = Callable[[str], None]
 
-# As /etc/nftables.conf of Debian begins, and what a firewall's reload amounts to: all goes, theirs comes.
+# As Debian's nftables.conf begins, and what a firewall's reload amounts to: all goes, theirs comes. It translates,
+# as firewalls of hosts with containers do; where nobody does, the kernel forgets how to for those who are connected.
 RELOAD = """flush ruleset
 table inet firewall {
     chain input { type filter hook input priority 0; policy accept; ct state established,related accept; }
     chain forward { type filter hook forward priority 0; policy accept; }
+    chain postrouting { type nat hook postrouting priority 100; policy accept; ip saddr 192.0.2.0/24 masquerade; }
 }
 """
 

@@ -89,6 +89,4 @@ def test_C27_proxy_protocol_forged_split_and_oversized(told: Told, figure: Figur
         client.shutdown(socket.SHUT_WR)
         assert told.heard().startswith(f"PROXY TCP4 {told.stage.hosts.client.ipv4} ".encode())
     eventually(lambda: told.counter("proxy_header_refused") == len(wrong), 5)
-    figure(
-        f"{whole} headers read exactly when split, {len(wrong)} refused, 0 of {len(spoofed)} spoofs believed"
-    )
+    figure(f"{whole} headers read exactly when split, {len(wrong)} refused, 0 of {len(spoofed)} spoofs believed")
