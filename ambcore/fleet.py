@@ -32,6 +32,7 @@ HOSTS = "hosts"
 MAX_ID = MAX_HOST = MAX_INSTANCE
 MAX_VERSION = 64  # characters
 MAX_TEXT = 500  # characters of a reason
+MAX_OTHERS = 10**9  # a number of 4,300 digits is JSON, and one more than Python prints
 NAMES_BYTES = 4096  # of services' names in one announcement: half of MAX_VALUE
 
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
@@ -79,8 +80,8 @@ class Announcement:
         if not MOMENT.fullmatch(self.since):
             raise ValueError(f"a moment looks like 2026-01-31T12:00:00Z, not {self.since[:40]!r}")
         for what, number in (("services", self.more), ("unreachable instances", self.others_unreachable)):
-            if type(number) is not int or number < 0:
-                raise ValueError(f"the number of other {what} is 0 or more, not {number!r}")
+            if type(number) is not int or not 0 <= number <= MAX_OTHERS:
+                raise ValueError(f"the number of other {what} is 0 to {MAX_OTHERS}, not {str(number)[:20]}")
 
     def admin_from(self, host: str) -> str | None:
         """Its admin server's URL for a tool on the machine `host`: None for a loopback address of another machine."""

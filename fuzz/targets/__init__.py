@@ -19,6 +19,7 @@ TARGETS: Mapping[str, Target] = {
     "container": containers.container,
     "ruleset": kernel.ruleset,
     "frame": frames.frame,
+    "memory": records.memory,
     "links": containers.links,
     "event": containers.event,
     "fleet": fleet.fleet,

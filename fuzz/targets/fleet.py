@@ -19,6 +19,8 @@ PROGRAM = {
     "services": ["redis-A"],
     "more": 1,
     "owner": "core-02:4J2K",
+    "unreachable": [{"service": "redis-A", "instance": "one", "why": "refused", "since": "2026-01-31T12:00:00Z"}],
+    "others_unreachable": 2,
 }
 INSTANCES = (
     Instance("redis-A", "one", Address("10.0.0.2", 80), owner="core-01:4J2K"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from ipaddress import ip_address
 
+from ambcore import remembered
 from ambcore.admission import NEVER, Admission, parse_networks
 from ambcore.errors import RecordError
 from ambcore.history import Changed, KeyDeleted, KeyValue, Listed
 from ambcore.model import Address, Instance
+from ambcore.replay import Snapshot
 from ambcore.schema import MAX_KEY, decode_record, encode_record, record_key
 from ambcore.table import Reader, Table, diff, fold
 from fuzz.feed import Feed
@@ -43,6 +45,22 @@ def record(data: bytes) -> None:
     assert all(len(members) <= MOST for members in after.services.values())
     assert Table.parse(str(after)) == Table.of(map(_as_told, after))
     diff(before, after)
+
+
+def memory(data: bytes) -> None:
+    """A file in which an earlier life of a program kept what it knew: the bytes, or one of ours with a change."""
+    feed = Feed(data)
+    items = tuple(KeyValue(b"/services/" + feed.piece(8) + b"%d" % each, feed.piece(), each, 7) for each in range(2))
+    whole = remembered.encode("/services/", Snapshot(items, 9, 1 << 63, 2))
+    assert remembered.decode("/services/", whole) == Snapshot(items, 9, 1 << 63, 2)
+    changed = json.dumps(feed.changed(json.loads(whole))).encode() if feed.byte() % 4 else feed.rest()
+    try:
+        found = remembered.decode("/services/", changed)
+    except ValueError:
+        return
+    assert len({item.key for item in found.items}) == len(found.items)
+    assert all(item.key.startswith(b"/services/") for item in found.items)
+    fold(Table(), Listed(found.items, found.revision), READERS[0])
 
 
 def _event(feed: Feed, number: int, *, deletes: bool) -> KeyValue | KeyDeleted:
