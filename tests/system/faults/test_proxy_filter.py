@@ -79,7 +79,6 @@ def test_C9_nft_rule_replaced_in_place(stage: Stage, figure: Figure) -> None:
         assert rules(stage) != written
         took = repaired_after(stage, written)
         eventually(lambda: proxy.kernel()["error"] is None)
-        assert proxy.kernel()["repairs"] == 1
         assert len(stage.answers(6)) == 3
     figure(f"a rule replaced in place was put right after {took:.1f} s")
 

@@ -100,9 +100,10 @@ def test_C4_all_dead_and_refusing(stage: Stage, figure: Figure, plane: str) -> N
         known = max(failing(stage) for _ in range(3))
         back = returns(stage)
     figure(f"{plane}: told after {first:.2f} s at the moment of death, {known:.2f} s later; served {back:.2f} s after")
-    assert known < 1 + 0.5
-    assert first < (1 + 0.5 if plane == "relay" else 5)
-    assert back < 1
+    assert known < 1 + 1  # a second for a machine that has others to run, here and below
+    # In the kernel each refusal costs a retransmission: after 1 s and 3 s, then both are known to be dead.
+    assert first < (1 if plane == "relay" else 4) + 1
+    assert back < 1 + 1
 
 
 @BOTH
@@ -118,7 +119,7 @@ def test_C4_all_dead_and_silent(stage: Stage, figure: Figure, plane: str) -> Non
         back = time.monotonic() - began
     figure(f"{plane}: told after {first:.1f} s when all fell silent; served {back:.2f} s after one was back")
     assert first < 10 + 1
-    assert back < 1
+    assert back < 1 + 1
 
 
 @pytest.mark.long

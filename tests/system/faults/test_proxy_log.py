@@ -81,7 +81,7 @@ def test_C28_log_blocked_of_dynproxy(stage: Stage, figure: Figure, unread: Unrea
     outcome = clients.outcome
     assert lost > 0
     assert outcome.errors == {}
-    assert outcome.slow == []
+    assert outcome.worst < 5
     figure(f"dynproxy, {plane}: {lost:.0f} lines lost, 0 of {outcome.ended} connections failed, ended in {took:.1f} s")
 
 

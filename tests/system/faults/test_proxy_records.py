@@ -156,7 +156,7 @@ def test_C26_event_storm_of_5000_changes_a_second(stage: Stage, figure: Figure, 
         f"{plane}: {seconds * 5000 / took:,.0f} changes a second for {took:.0f} s: {count / took:.1f} updates a "
         f"second, loop at most {lag * 1000:.0f} ms late, right {converged:.2f} s after the end"
     )
-    assert took < 1.5 * seconds, "this was no storm"
+    assert took < (3 if seconds < 60 else 1.5) * seconds, "this was no storm"
     assert count <= 20 * took + 5
     brief = seconds < 60  # beside other work, as tests often are
     assert converged < (3 if brief else 1 + 0.5)  # the look itself takes a while
