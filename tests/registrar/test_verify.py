@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.etcd, pytest.mark.system]
 
+LATER = 30.0  # seconds for what comes five seconds after something, and on a busy machine
 SERVE = "httpd -p 80 -h /www"
 # Docker kills it at once; it listens from the moment on when somebody makes the file.
 ON_CUE = ("sh", "-c", f"while ! test -e /tmp/go; do sleep 0.05; done; {SERVE}; sleep 600")
@@ -56,7 +57,8 @@ def test_by_default_it_is_published_at_once_and_said_where_nobody_answers(
         began = time.monotonic()
         port = records.appears(name, host=here)["port"]
         program.wait_for(
-            rf"WARNING .*nobody has answered registrar at {here}:{port}, redis-A/{name}, for \d+ s .*: see "
+            rf"WARNING .*nobody has answered registrar at {here}:{port}, redis-A/{name}, for \d+ s .*: see ",
+            LATER,
         )
         assert time.monotonic() - began > 4
         unanswered = status(admin)["verify"]["unanswered"]
@@ -65,7 +67,7 @@ def test_by_default_it_is_published_at_once_and_said_where_nobody_answers(
         assert "nobody has answered registrar" in told(admin, name)[-1]["says"]
         assert "amb_registrar_unanswered 1.0" in fetch(f"http://{admin}/metrics")[1]
         docker("exec", name, "touch", "/tmp/go")
-        program.wait_for(rf"redis-A/{name} answers at {here}:{port}, after \d+ s")
+        program.wait_for(rf"redis-A/{name} answers at {here}:{port}, after \d+ s", LATER)
         assert status(admin)["verify"] == {"how": "warn", "unanswered": []}
         assert told(admin, name)[-1]["level"] == "green"
         assert program.log.count("nobody has answered") == 1
@@ -94,7 +96,7 @@ def test_a_slow_starter_gets_no_client_early(
             assert [(each["level"], each["topic"]) for each in told(admin, name)][-1] == ("red", "answer")
             assert records.get(name) is None
             docker("exec", name, "touch", "/tmp/go")
-            records.appears(name, seconds=3, port=docker.port(name))
+            records.appears(name, port=docker.port(name))
         assert [change for change in watch.summary() if change != "draining"] == ["up", "DELETE", "up"]
 
 
@@ -119,7 +121,7 @@ def test_what_an_earlier_life_published_is_not_taken_back(
     docker: Docker, shared_etcd: EtcdCluster, prefix: str, records: Records, here: str
 ) -> None:
     """The next life waits for answers; the record that stands is adopted before its lease runs out."""
-    ttl = 4
+    ttl = 10
     name = docker.run("-p", f"{here}::80")
     with watched(shared_etcd, prefix) as watch:
         with registrar(shared_etcd, prefix, name, "--verify", "no", ttl=ttl) as program:
@@ -127,7 +129,7 @@ def test_what_an_earlier_life_published_is_not_taken_back(
             program.kill()
         with registrar(shared_etcd, prefix, name, "--verify", "wait", ttl=ttl) as program:
             eventually(lambda: records.appears(name)["epoch"] != first["epoch"], ttl)
-            program.wait_for(r"nobody has answered .*; it is published all the same")
+            program.wait_for(r"nobody has answered .*; it is published all the same", LATER)
             assert records.appears(name)["port"] == first["port"]
             assert watch.deletes() == []
 
@@ -155,4 +157,4 @@ def test_of_a_host_those_who_answer_do_not_wait_for_those_who_do_not(
         with host_registrar(shared_etcd, prefix, *options, docker=fake.url):
             records.are_of(["early"])
             fake.start("late", f"{late.getsockname()[1]}:80/tcp")
-            records.are_of(living, seconds=4)
+            records.are_of(living)
