@@ -144,7 +144,10 @@ class Containers:
                 except DockerError as error:
                     self._stale[name] = None
                     self.error = str(error)
-                    patience = LOOK_AGAIN if self.engine.connected else self._resync
+                    patience = self._resync
+                    if self.engine.connected:
+                        patience = LOOK_AGAIN
+                        self._about[name].say(str(error), logging.WARNING, "%s: docker does not tell: %s", name, error)
             self._changed.set()
 
     async def _inspect(self, name: str) -> None:
