@@ -18,6 +18,9 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 Figure = Callable[[str], None]
 
+LONG = pytest.mark.long
+OTHERS = ("ENOBUFS", "ENOMEM", "ECONNABORTED")
+
 
 @contextlib.contextmanager
 def failing_accept(pid: int, error: str, when: str = "1+") -> Iterator[None]:
@@ -46,7 +49,7 @@ def worker(proxy: KernelProxy) -> int:
     return next(iter(proxy.status()["plane"]["processes"]), 0)
 
 
-@pytest.mark.parametrize("error", ["EINVAL", "EBADF"])
+@pytest.mark.parametrize("error", ["EINVAL", pytest.param("EBADF", marks=LONG)])
 def test_C13_accept_errno_that_cannot_pass(stage: Stage, figure: Figure, error: str) -> None:
     """The worker is replaced, aloud, within 5 s; who comes meanwhile waits in the backlog."""
     with stage.serving(*stage.servers, plane="relay") as proxy:
@@ -114,7 +117,9 @@ def shut_down(pid: int, port: int) -> None:
     assert "done" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("error", ["ENOBUFS", "ENOMEM", "EMFILE", "ECONNABORTED"])
+@pytest.mark.parametrize(
+    "error", ["EMFILE", *(pytest.param(error, marks=LONG) for error in ("ENOBUFS", "ENOMEM", "ECONNABORTED"))]
+)
 def test_C13_accept_errno_that_passes(stage: Stage, figure: Figure, error: str) -> None:
     """Said at most once, the same worker goes on, and everybody is served once it has passed."""
     with stage.serving(*stage.servers, plane="relay") as proxy:

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 Figure = Callable[[str], None]
 
+LONG = pytest.mark.long
+
 # As Debian's nftables.conf begins, and what a firewall's reload amounts to: all goes, theirs comes. It translates,
 # as firewalls of hosts with containers do; where nobody does, the kernel forgets how to for those who are connected.
 RELOAD = """flush ruleset
@@ -45,7 +47,7 @@ def repaired_after(stage: Stage, written: str) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=LONG)])
 def test_C9_nft_reloaded_by_a_firewall_again_and_again(stage: Stage, figure: Figure, times: int) -> None:
     """Its file begins with `flush ruleset`: our table goes, the relay serves until it is back, nobody fails."""
     with stage.serving(*stage.servers) as proxy:
@@ -65,6 +67,7 @@ def test_C9_nft_reloaded_by_a_firewall_again_and_again(stage: Stage, figure: Fig
     assert failed == 0
 
 
+@LONG
 def test_C9_nft_rule_replaced_in_place(stage: Stage, figure: Figure) -> None:
     """A rule of ours that says something else, with every count and every element as before."""
     with stage.serving(*stage.servers) as proxy:
@@ -91,7 +94,7 @@ USELESS = {
 }
 
 
-@pytest.mark.parametrize("kind", USELESS)
+@pytest.mark.parametrize("kind", ["missing", *(pytest.param(kind, marks=LONG) for kind in ("old", "crashing"))])
 def test_C10_nft_error_from_the_start(stage: Stage, tmp_path: Path, figure: Figure, kind: str) -> None:
     """Where nft is of no use, the relay serves everybody, and the reason is said."""
     script = USELESS[kind]

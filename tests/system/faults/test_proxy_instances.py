@@ -36,6 +36,7 @@ def took(stage: Stage, count: int) -> list[float]:
     return seconds
 
 
+@pytest.mark.long
 def test_C2_backend_refuses_at_the_cost_of_less_than_5_ms(stage: Stage, figure: Figure) -> None:
     """Of the first six clients after a stale record came, three meet it; no other ever waits for it.
 
@@ -87,6 +88,7 @@ def returns(stage: Stage) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.long
 @BOTH
 def test_C4_all_dead_and_refusing(stage: Stage, figure: Figure, plane: str) -> None:
     """Killed all at once. On either plane a client is told within a second or so, and served when one is back."""
@@ -106,6 +108,7 @@ def test_C4_all_dead_and_refusing(stage: Stage, figure: Figure, plane: str) -> N
     assert back < 1 + 1
 
 
+@pytest.mark.long
 @BOTH
 def test_C4_all_dead_and_silent(stage: Stage, figure: Figure, plane: str) -> None:
     one, two, _ = stage.servers

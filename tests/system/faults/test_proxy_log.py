@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 Figure = Callable[[str], None]
 
-BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
+BOTH = pytest.mark.parametrize("plane", ["relay", pytest.param("kernel", marks=pytest.mark.long)])
 
 
 class Unread:
@@ -124,6 +124,7 @@ def test_C28_log_blocked_of_simple_amb(stage: Stage, figure: Figure, unread: Unr
     figure(f"simple-amb: 0 of {outcome.ended} connections failed, the longest took {outcome.worst * 1000:.0f} ms")
 
 
+@pytest.mark.long
 @pytest.mark.docker
 def test_C28_log_blocked_of_registrar(
     docker: Docker, shared_etcd: EtcdCluster, prefix: str, figure: Figure, unread: Unread

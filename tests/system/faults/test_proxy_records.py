@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 Figure = Callable[[str], None]
 
-BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
+LONG = pytest.mark.long
+BOTH = pytest.mark.parametrize("plane", ["kernel", pytest.param("relay", marks=LONG)])
 ALLOWED = "10.78.0.0/24"  # where the good instances are
 
 # Counts every packet that begins something with anybody but the allowed, the proxy itself and its etcd.
@@ -72,7 +73,7 @@ def hostile(total: int) -> Iterator[dict[str, bytes]]:
 
 
 @BOTH
-@pytest.mark.parametrize("total", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("total", [2_000, pytest.param(100_000, marks=LONG)])
 def test_C24_poison_values(stage: Stage, figure: Figure, plane: str, total: int) -> None:
     """Nobody is connected to outside the allowed network, by checks, by clients or by the kernel; nothing crashes, and
     the good ones' last good records stay.
@@ -120,7 +121,7 @@ def names(proxy: KernelProxy, stage: Stage) -> set[str]:
 
 
 @BOTH
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=LONG)])
 def test_C26_event_storm_of_5000_changes_a_second(stage: Stage, figure: Figure, plane: str, seconds: int) -> None:
     """At most 20 updates of the plane a second, a prompt event loop, right a second after the end, and no client error
     of those who talk to what stays.

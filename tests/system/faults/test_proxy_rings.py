@@ -28,7 +28,7 @@ def open_files(proxy: KernelProxy) -> int:
     return sum(len(os.listdir(Path("/proc", str(pid), "fd"))) for pid in workers)  # noqa: PTH208 - it counts
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_C25_a_ring_of_proxies_is_bounded(stage: Stage, figure: Figure, size: int) -> None:
     """Each has the next one for its only instance: one client would fill all of them. It is reset once it has filled
     half of one and used up its hops, and nothing is left of it.

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 Figure = Callable[[str], None]
 
 MIB = 1024 * 1024
+LAST = pytest.param("instance", marks=pytest.mark.long)
 BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
 KEEP_ALIVE = 105  # seconds until a peer without bytes on their way is given up, as docs/behavior.md has it
 USER_TIMEOUT = 30
@@ -64,7 +65,7 @@ def meeting(stage: Stage, plane: str, *options: str) -> Iterator[Meeting]:
 
 
 @BOTH
-@pytest.mark.parametrize("first", ["client", "instance"])
+@pytest.mark.parametrize("first", ["client", LAST])
 def test_C15_half_close_then_10_MB(stage: Stage, figure: Figure, plane: str, first: str) -> None:
     """After one side has said all it has to say, the other's 10 MB still arrive, byte for byte."""
     with meeting(stage, plane) as there:
@@ -88,7 +89,7 @@ def test_C15_half_close_then_10_MB(stage: Stage, figure: Figure, plane: str, fir
 
 
 @BOTH
-@pytest.mark.parametrize("resetter", ["client", "instance"])
+@pytest.mark.parametrize("resetter", ["client", LAST])
 def test_C16_rst_passes(stage: Stage, figure: Figure, plane: str, resetter: str) -> None:
     with meeting(stage, plane) as there:
         client, server = there.talking()
