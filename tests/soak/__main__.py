@@ -45,8 +45,8 @@ def main() -> int:
         say(f"PROBLEM {problem}")
     failed, left = len(outcome.failures), len(outcome.unexplained)
     say(
-        f"{len(outcome.events)} faults in {outcome.seconds:.0f} s: {failed} exchanges failed, {left} of them unexplained;"
-        f" all of it is in {report.WRITTEN}"
+        f"{len(outcome.events)} faults in {outcome.seconds:.0f} s: {failed} failed, {left} of them unexplained; "
+        f"see {report.WRITTEN}"
     )
     return 1 if outcome.problems else 0
 

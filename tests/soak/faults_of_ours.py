@@ -129,6 +129,19 @@ def simple_amb_handed_over(scene: Scene, lot: random.Random) -> Done:
 
 
 @fault
+def proxy_starts_without_etcd(scene: Scene, lot: random.Random) -> Done:
+    """All of etcd is away for 10 s, and a dynproxy is killed and started again meanwhile."""
+    name, drawn = _proxy(scene, lot, "")
+    scene.etcd.stop()
+    moment = drawn.kill()
+    drawn.start()
+    time.sleep(10)
+    scene.etcd.start()
+    drawn.wait_ready()
+    return Done(name, opened(moment, proxy=name) if name.startswith("relay") else ())
+
+
+@fault
 def relay_worker_killed(scene: Scene, lot: random.Random) -> Done:
     """SIGKILL of the worker that carries a proxy's connections."""
     name, drawn = _proxy(scene, lot, "relay")

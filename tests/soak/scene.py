@@ -107,9 +107,12 @@ def _dynproxy(etcd: Etcd, host: Host, name: str, folder: Path, *, steady: bool) 
     host.setting("net.ipv4.ip_forward", "1")
     host.setting("net.ipv4.conf.all.send_redirects", "0")  # all hosts are on one wire
     host.setting("net.ipv4.conf.eth0.send_redirects", "0")
+    state = folder / f"state.{name}"
+    state.mkdir(mode=0o700)
     way = "http://127.0.0.1:2379" if kind == "kernel" else ",".join(etcd.endpoints)
     arguments = (
         *(f"web:{TCP}", f"dns:{UDP}", "--listen", host.ipv4, "--etcd", way, "--admin", ADMIN),
-        *("--plane", kind, "--on-exit", "keep", "--drain", DRAIN, "--hand-over", f"{folder}/dynproxy.{name}"),
+        *("--plane", kind, "--on-exit", "keep", "--drain", DRAIN),
+        *("--hand-over", f"{folder}/dynproxy.{name}", "--state", str(state)),
     )
     return Ours(f"dynproxy {name}", host, "dynproxy", arguments, steady, handed=kept_sockets(host, (TCP, UDP)))
