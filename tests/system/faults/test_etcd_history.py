@@ -237,9 +237,8 @@ def test_A15_20_000_records_of_1_kib_in_a_proxy(
             eventually(lambda: count() == 20_000, 120, "20,000 instances from their list")
             listed, after = peak_mib(proxy.pid), rss_mib(proxy.pid)
             assert "EXHAUSTED" not in proxy.log
-    figure(
-        f"20,000 x 1 KiB: {few:.0f} MiB before, at most {many:.0f} MiB by events, {listed:.0f} MiB by a list, {after:.0f} MiB at rest"
-    )
+    grown = f"at most {many:.0f} MiB by events, {listed:.0f} MiB by a list, {after:.0f} MiB at rest"
+    figure(f"20,000 x 1 KiB: {few:.0f} MiB before, {grown}")
     assert max(many, listed) - few < 100
 
 
