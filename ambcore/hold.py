@@ -115,7 +115,7 @@ def review(
             and now < each.since + time
             and item.id not in ids
             and (item.address, item.protocol) not in places
-            and not (each.held and item.id in unhealthy)
+            and item.id not in unhealthy
         )
 
     missing = tuple(filter(stays, hold.missing))
