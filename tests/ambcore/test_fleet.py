@@ -139,6 +139,13 @@ def test_no_value_of_a_field_does_more_than_be_refused(name: str, value: object)
         assert read(program) == program
 
 
+@pytest.mark.parametrize("name", ["more", "others_unreachable"])
+def test_a_number_that_is_longer_than_python_prints_with_one_more_is_refused(name: str) -> None:
+    fields = {**json.loads(encode_program(PROXY)), name: 10**4299}
+    with pytest.raises(RecordError, match="the number of other"):
+        decode_program(b"/ambassadors/programs/dynproxy/a", json.dumps(fields).encode())
+
+
 @pytest.mark.parametrize(
     ("drain", "key"),
     [
