@@ -95,6 +95,14 @@ class Listener:
             self.watched = False
             self.relay.loop.remove(self.sock.fileno())
 
+    def look_again(self) -> None:
+        """Take up somebody whose arrival woke another process that has this socket, and has died over it
+        (epoll_ctl(2), EPOLLEXCLUSIVE).
+        """
+        if self.watched:
+            self.pause()
+            self.resume()
+
     def close(self) -> None:
         """Stop for good. Closing twice is fine."""
         self.pause()

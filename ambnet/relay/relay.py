@@ -243,6 +243,7 @@ class Relay:
         (`handed_over`), answers to those that were read here.
         """
         for listener in list(self.listeners):
+            listener.pause()  # whoever comes from now on wakes another process that has this socket
             listener.empty()
             listener.close()
         self.listeners.clear()
@@ -293,6 +294,8 @@ class Relay:
     def _sweep(self) -> None:
         for session in list(self.sessions):
             session.sweep(self.loop.now)
+        for listener in self.listeners:
+            listener.look_again()
         self.loop.call_later(self._sweep_period, self._sweep)
 
     # --- the log ------------------------------------------------------------------------------------------------------

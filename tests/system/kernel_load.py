@@ -1,7 +1,7 @@
 """Strangers who begin connections at a steady rate, whatever became of those before, until they are told to stop.
 
-`python -m tests.system.kernel_load ADDRESS PORT RATE` says `begun` with the first and goes on until its input ends.
-Then it waits for those under way and says a line of JSON with what it counted, as `bench.clients.connects` does.
+`python -m tests.system.kernel_load ADDRESS PORT RATE MOST` says `begun` with the first and goes on until its input ends;
+then it waits for those under way and says a line of JSON with what it counted, as `bench.clients.connects` does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.hosts import Address, Host
 from tests.support.programs import ROOT
 
 STEP = 0.002  # seconds it waits for something to happen
-MOST = 2000  # strangers under way at once: on a machine that cannot keep up they come later, not all together
+MOST = 2000  # strangers under way at once, by default: where the machine cannot keep up they come later
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Outcome:
 class Load:
     """`with Load(client, to, 200) as load: …`; then `load.outcome` is complete."""
 
-    def __init__(self, client: Host, to: Address, rate: int) -> None:
+    def __init__(self, client: Host, to: Address, rate: int, most: int = MOST) -> None:
         self._client = client
-        self._arguments = (to[0], str(to[1]), str(rate))
+        self._arguments = (to[0], str(to[1]), str(rate), str(most))
         self.outcome = Outcome(0, {}, [], 0.0)
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class Load:
             self.process.wait(10)
 
 
-def main(address: str, port: str, rate: str) -> None:
+def main(address: str, port: str, rate: str, most: str) -> None:
     """Run until the input ends, and report."""
     clients = Clients((address, int(port)))
     clients.begin()
@@ -70,7 +70,7 @@ def main(address: str, port: str, rate: str) -> None:
     started, begun = time.monotonic(), 1
     while not select.select([sys.stdin], [], [], 0)[0]:
         due = int((time.monotonic() - started) * float(rate)) + 1
-        now = min(due - begun, MOST - clients.under_way)
+        now = min(due - begun, int(most) - clients.under_way)
         for _ in range(now):
             clients.begin()
         begun += max(0, now)

@@ -23,10 +23,11 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 
 BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
 Figure = Callable[[str], None]
+AT_ONCE = 400  # strangers under way: more than come while the work changes hands
 
 
 def load(stage: Stage, rate: int = 200) -> Load:
-    return Load(stage.hosts.client, stage.to, rate)
+    return Load(stage.hosts.client, stage.to, rate, most=AT_ONCE)
 
 
 def told(outcome: Outcome) -> str:
