@@ -1,7 +1,7 @@
 """Strangers who begin connections at a steady rate, whatever became of those before, until they are told to stop.
 
-`python -m tests.system.kernel_load ADDRESS PORT RATE MOST` says `begun` with the first and goes on until its input ends;
-then it waits for those under way and says a line of JSON with what it counted, as `bench.clients.connects` does.
+`python -m tests.system.kernel_load ADDRESS PORT RATE MOST` says `begun` with the first, and goes on until its input
+ends. Then it waits for those under way and says a line of JSON with what it counted, as `bench.clients.connects` does.
 """
 
 from __future__ import annotations
