@@ -31,8 +31,10 @@ class StopAskedError(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: how many seconds, from which seed, which faults, how many of each program. `every` is how many
-    seconds there are from one fault's beginning to the next one's, or more if it takes longer.
+    """What is asked for: how many seconds, from which seed, which faults, how many of each program.
+
+    `every` is how many seconds there are from one fault's beginning to the next one's, or more if it takes longer. After
+    `most` faults it is over.
     """
 
     seconds: float
@@ -40,6 +42,7 @@ class Order:
     faults: Sequence[str] = ()
     pairs: int = 2
     every: float = 30.0
+    most: int | None = None
 
     def deck(self, lot: random.Random) -> Iterator[str]:
         """Endless: all faults in an order drawn by lot, and again."""
@@ -103,7 +106,7 @@ def _inject(scene: Scene, order: Order, outcome: Outcome) -> None:
     end = outcome.started + order.seconds
     for name in order.deck(lot):
         began = time.monotonic()
-        if began + CALM > end:
+        if began + CALM > end or len(outcome.events) == order.most:
             return
         done = FAULTS[name](scene, lot)
         took = time.monotonic() - began
