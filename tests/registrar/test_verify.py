@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ambnet.addresses import local_addresses
+from ambnet.addresses import local_addresses, source_address_towards
 from tests.registrar.host_scene import HostRecords, host_registrar
 from tests.registrar.scene import Records, registrar, watched
 from tests.support.docker_engine import Docker
@@ -37,9 +37,11 @@ def records(shared_etcd: EtcdCluster, prefix: str) -> Records:
 
 @pytest.fixture(scope="module")
 def here() -> str:
-    """An address of this machine that may be published."""
-    found = sorted(str(address) for address in local_addresses() if address.version == 4)
-    return next(address for address in found if not address.startswith(("127.", "172.")))
+    """An address of this machine that may be published, and stays: others may belong to networks of tests beside this."""
+    found = source_address_towards("192.0.2.1") or next(
+        each for each in local_addresses() if each.version == 4 and not str(each).startswith(("127.", "172."))
+    )
+    return str(found)
 
 
 def told(admin: str, name: str) -> list[dict[str, Any]]:
