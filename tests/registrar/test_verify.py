@@ -37,7 +37,7 @@ def records(shared_etcd: EtcdCluster, prefix: str) -> Records:
 
 @pytest.fixture(scope="module")
 def here() -> str:
-    """An address of this machine that may be published, and stays: others may belong to networks of tests beside this."""
+    """An address of this machine that may be published, and stays: others may be of networks of tests beside this."""
     found = source_address_towards("192.0.2.1") or next(
         each for each in local_addresses() if each.version == 4 and not str(each).startswith(("127.", "172."))
     )
