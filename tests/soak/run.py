@@ -33,8 +33,8 @@ class StopAskedError(Exception):
 class Order:
     """What is asked for: how many seconds, from which seed, which faults, how many of each program.
 
-    `every` is how many seconds there are from one fault's beginning to the next one's, or more if it takes longer. After
-    `most` faults it is over.
+    `every` is how many seconds there are from one fault's beginning to the next one's, or more if it takes longer.
+    After `most` faults it is over.
     """
 
     seconds: float
