@@ -230,7 +230,12 @@ async def _visited(
 ) -> AsyncIterator[None]:
     """Serve while the body runs: only so many visitors at once, and none that waits, lest they wear us out. OSError."""
     runner = web.AppRunner(
-        application, access_log=None, shutdown_timeout=1.0, handler_cancellation=True, keepalive_timeout=PATIENCE
+        application,
+        access_log=None,
+        shutdown_timeout=1.0,
+        handler_cancellation=True,
+        keepalive_timeout=PATIENCE,
+        lingering_time=1.0,  # for the rest of what nobody asked for
     )
     await runner.setup()
 
