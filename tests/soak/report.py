@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from tests.support.programs import ROOT
 WRITTEN = ROOT / "build/soak.json"
 LOGS = ROOT / "build/soak"
 PAGE = ROOT / "docs/soak.md"
+PARTS = ("docker", "etcd", "nft")  # what others made and we run on
 LOADS = {
     "short": "TCP connections with one payload there and back, half-closed in between",
     "long": "TCP connections of 10 to 120 s with a request every half second",
@@ -56,7 +58,7 @@ def told(outcome: Outcome) -> dict[str, Any]:
         "command": f"make soak HOURS={outcome.order.seconds / HOUR:g} SEED={outcome.order.seed}",
         "finished": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "seconds": round(outcome.seconds),
-        "machine": facts(),
+        "machine": {**facts(), "python": platform.python_version()},
         "problems": outcome.problems,
         "counts": outcome.counts,
         "faults": [
@@ -86,7 +88,7 @@ def markdown(document: dict[str, Any]) -> Iterator[str]:
 
 def _in_short(document: dict[str, Any]) -> Iterator[str]:
     machine, failures = document["machine"], document["failures"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in PARTS)
     yield "## The last run\n"
     yield f"`{document['command']}`, finished {document['finished']} after {document['seconds']} s."
     size = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
