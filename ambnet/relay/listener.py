@@ -135,6 +135,9 @@ class Listener:
                 self.route.counters["no_room"] += 1
                 relay.await_room()
                 return False
+            if not self.route.known and relay.parked >= relay.limits.park_max:  # it will be, and soon as a rule
+                relay.rest(self)
+                return False
             try:
                 fd, address = self.accept()
             except BlockingIOError:

@@ -158,6 +158,15 @@ class Relay:
             listener.pause()
         self.loop.call_later(PAUSE, self._accept_again)
 
+    def rest(self, listener: Listener) -> None:
+        """Stop accepting for a moment at one port: who comes shall wait in its backlog rather than be reset."""
+        listener.pause()
+        self.loop.call_later(PAUSE, lambda: self._go_on(listener))
+
+    def _go_on(self, listener: Listener) -> None:
+        if listener in self.listeners and not self.full:
+            listener.resume()
+
     def listener_broken(self, listener: Listener, error: OSError) -> None:
         """A listener that accepts no more must never go unnoticed."""
         log.error("%s: accept: %s; this listener is broken", listener.route.name, error.strerror)

@@ -66,7 +66,8 @@ class Route:
     `arrange` prepares them for asking (a balancing policy, or `in_order`). `on_removal` is for how many seconds
     connections of a removed instance may go on, None for ever. `send_proxy` is the version of the PROXY protocol in
     which they are told who a client is, 0 for not at all. `news` are the numbers that nobody was told yet and
-    `gone` the instances of which nothing is left; whoever tells them clears both.
+    `gone` the instances of which nothing is left; whoever tells them clears both. It is `known` once it was told of its
+    instances, be it that there is none.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class Route:
         "counters",
         "departed",
         "gone",
+        "known",
         "name",
         "news",
         "on_removal",
@@ -100,6 +102,7 @@ class Route:
         self.traffic: dict[str, Traffic] = {}
         self.news: dict[str, Traffic] = {}
         self.gone: list[str] = []
+        self.known = False
         self.upstreams: dict[Key, Upstream] = {}
         self.departed: dict[Key, Upstream] = {}  # removed, with connections still open
         self._takers: tuple[Upstream, ...] | None = ()  # None: not made since the last change, as is `_order`
@@ -144,6 +147,7 @@ class Route:
                 self._ejected.add(upstream)
         self._ejected.difference_update(leaving)
         self._takers = None
+        self.known = True
         self.forget()
         return leaving
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.conftest import Hosts
-from tests.hosts.load import RATE, Load, load_on, strangers_from
+from tests.hosts.load import RATE, Load, load_on, many_connections, strangers_from
 from tests.support.programs import fetch, status
 from tests.support.waiting import eventually
 
@@ -161,6 +161,7 @@ def test_C6_twenty_upgrades_at_1000_a_second(three: Hosts, plane: str, figure: C
     try:
         three.a.run("docker", "start", *NAMES)
         eventually(lambda: _serves(three, plane), 60, f"the {plane} serves three instances")
+        many_connections(three.b)
         with strangers_from(three.a, three.b.address, 6379, 1000) as load:
             for number in range(20):
                 three.b.run("sh", "-c", f"echo 'VERSION = \"9.0.{number}\"' >$(echo {VERSION_FILE})")

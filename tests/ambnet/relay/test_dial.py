@@ -134,7 +134,18 @@ def test_a_parked_client_is_reset_when_its_time_is_up() -> None:
         eventually(lambda: relay.counter("park_expired") == 1)
 
 
+def test_before_the_first_list_a_crowd_waits_in_the_backlog(relay: RelayWorker) -> None:
+    """More than may be parked: a process that has just started shall not reset those who waited for it."""
+    with Greeter("one") as one:
+        clients = [connect(relay.address) for _ in range(12)]
+        eventually(lambda: relay.service.parked == 3)
+        relay.apply(endpoint("one", one))
+        assert [client.recv(10) for client in clients] == [b"one"] * 12
+        assert relay.counter("park_refused") == 0
+
+
 def test_no_more_clients_are_parked_than_the_bound_says(relay: RelayWorker) -> None:
+    relay.apply()
     waiting = [connect(relay.address) for _ in range(3)]
     eventually(lambda: relay.service.parked == 3)
     began = time.monotonic()
