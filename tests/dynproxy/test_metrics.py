@@ -20,10 +20,11 @@ from ambnet.relay.protocol import InstanceStats, ServiceStats
 from dynproxy.config import Settings
 from dynproxy.following import Following
 from dynproxy.health import HealthChecks
+from dynproxy.holding import Holding
 from dynproxy.metrics import FAMILIES, OF_KERNEL, Metrics
 from dynproxy.parts import Parts
 from dynproxy.plane import DataPlane, KernelState, KernelTraffic, PlaneStats, Serving
-from dynproxy.sources import Sight, Source
+from dynproxy.sources import EtcdSource, Sight, Source
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.exposition import Told, assert_declared, scraped, told, value
 from tests.support.ports import free_port
@@ -58,6 +59,12 @@ class Given:
         return Sight(Watch.WATCHING, 1.5, 7, drift=0, rejected={"malformed": 2}, refused={"x": "?"})
 
 
+class Recorded(Given, EtcdSource):  # type: ignore[misc]
+    """One of records, of which two are held."""
+
+    holding = cast("Holding", SimpleNamespace(held=("x", "y"), total=3))
+
+
 class Plane:
     """Says what a test wants said."""
 
@@ -86,7 +93,7 @@ async def collected(plane: PlaneStats, /, *served: Instance, **settings: Any) ->
     """What is told of one service with these instances, by a dynproxy that has every part there is."""
     data_plane = cast("DataPlane", Plane(plane))
     following = Following(HealthChecks(0, 1, lambda *_: None), data_plane)
-    following.follow(cast("Source", Given(*served)))
+    following.follow(cast("Source", Recorded(*served)))
     engine = SimpleNamespace(connected=True, reconnects=8)
     others: dict[str, Any] = {
         "etcd": SimpleNamespace(connected=False),
