@@ -137,6 +137,13 @@ def _tell_address(sock: Socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
 
+def tells_address(sock: socket.socket) -> bool:
+    """Whether each datagram says so, in its first control message."""
+    if sock.family == socket.AF_INET6:
+        return bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO))
+    return bool(sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO))
+
+
 def _widen(sock: Socket) -> None:
     """Give it a large buffer, as large as an administrator allows where we are none."""
     try:

@@ -114,7 +114,7 @@ class Datagrams:
             if hops == 1:
                 counters["udp_went_round"] += 1
                 return None
-        local, reply = asked(*control[0]) if control else (port.address[0], None)
+        local, reply = asked(*control[0]) if port.tells_address else (port.address[0], None)
         header = b""
         if port.send_proxy == 2:
             header = encode(2, (host.partition("%")[0], key[0][1]), (local, port.address[1]), Protocol.UDP)

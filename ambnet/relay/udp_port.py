@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ambnet.relay.hops import TOLD, tell_hops
 from ambnet.relay.loop import IN
+from ambnet.relay.sockets import tells_address
 
 if TYPE_CHECKING:
     from ambnet.relay.route import Route
@@ -43,7 +44,7 @@ class UdpPort:
 
     __slots__ = (
         *("_batch", "_reading", "_receive", "address", "idle", "relay", "route", "send", "send_proxy", "sessions"),
-        *("sock", "tells_hops"),
+        *("sock", "tells_address", "tells_hops"),
     )
 
     def __init__(self, relay: Datagrams, sock: socket.socket, route: Route, idle: float, send_proxy: int) -> None:
@@ -59,6 +60,7 @@ class UdpPort:
         self._receive = sock.recvmsg
         self._batch = 1
         self._reading = True
+        self.tells_address = tells_address(sock)
         self.tells_hops = False
         relay.loop.add(sock.fileno(), IN, self.ready)
 
@@ -78,7 +80,7 @@ class UdpPort:
             if flags & socket.MSG_TRUNC:  # part of a datagram is none
                 self.route.counters["udp_errors"] += 1
                 continue
-            key = (client, control[0][2] if control else b"")
+            key = (client, control[0][2] if self.tells_address else b"")
             session = sessions.get(key) or relay.welcome(self, key, control)
             if session is not None:
                 session.forward(data, now)
