@@ -8,13 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ambcore.findings import Finding
-from ambcore.fleet import Announcement, Kind, admin_url
+from ambcore.fleet import MAX_OTHERS, Announcement, Kind, admin_url
 from ambctl.explain.facts import Answer
 from ambctl.explain.subject import Subject
 from ambnet.asking import Failure, ask
 
 QUESTIONS = 40  # instances that one proxy is asked for
-ANY = 1 << 30  # services, of a program that is not announced
+ANY = MAX_OTHERS  # services, of a program that is not announced
 FINDINGS = 400  # lines of one program
 
 
