@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -130,8 +131,11 @@ class RelayWorker:
 
     def watched_files(self) -> int:
         """How many descriptors its epoll watches."""
-        infos = Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
-        return sum(info.read_text().count("tfd:") for info in infos)
+        found = 0
+        for info in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                found += info.read_text().count("tfd:")
+        return found
 
     def cpu_seconds(self) -> float:
         """The processor time that it has used."""

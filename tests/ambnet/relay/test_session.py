@@ -119,7 +119,7 @@ def test_what_came_before_the_last_fin_waits_for_a_slow_reader_without_work(
     assert server.recv(1) == b""
     block = os.urandom(64 * 1024)
     sent = 0
-    while select.select([], [server], [], 0.3)[1]:  # until every buffer on the way is full
+    while select.select([], [server], [], 1.0)[1]:  # until every buffer on the way is full
         sent += server.send(block, socket.MSG_DONTWAIT)
     server.close()
     got = []

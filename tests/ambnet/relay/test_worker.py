@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import signal
 import socket
@@ -173,7 +174,10 @@ def test_what_a_worker_cannot_understand_ends_it_aloud(relay: RelayWorker) -> No
 
 def _listens(relay: RelayWorker) -> bool:
     """Whether the worker still has a listening socket on its port."""
-    links = [link.readlink().name for link in Path(f"/proc/{relay.process.pid}/fd").iterdir() if link.is_symlink()]
+    links = []
+    for link in Path(f"/proc/{relay.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            links.append(link.readlink().name)
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     listening = [row[9] for row in rows if row[3] == "0A" and row[1].endswith(f":{relay.address[1]:04X}")]
     return any(f"socket:[{inode}]" in links for inode in listening)
