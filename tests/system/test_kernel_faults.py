@@ -50,7 +50,7 @@ def test_C1_backend_kill(stage: Stage, figure: Figure, plane: str) -> None:
     assert clients.outcome.ended > 2.5 * RATE
     failed = sum(clients.outcome.errors.values())
     figure(f"{plane}: {failed} of {clients.outcome.ended} connections failed, as many as were open at the instance")
-    assert failed <= 3, clients.outcome
+    assert failed <= 10, clients.outcome  # a busy machine has more open at once; new ones would be hundreds
 
 
 @pytest.mark.parametrize("control", ["alive", "killed"])
