@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.system]
 BOTH = pytest.mark.parametrize("plane", ["kernel", "relay"])
 Figure = Callable[[str], None]
 # A port rests for a minute after its connection: with the usual ones 470 a second is all that a client can do.
-MANY_CONNECTIONS = {"net.ipv4.ip_local_port_range": "10000 65000", "net.ipv4.tcp_tw_reuse": "1"}
+MANY_CONNECTIONS = {"net.ipv4.ip_local_port_range": "20000 65000", "net.ipv4.tcp_tw_reuse": "1"}
 AT_ONCE = 400  # strangers under way: more than come while the work changes hands
 
 
