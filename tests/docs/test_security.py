@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import blocks
-from tests.docs.shell import shell
-from tests.hosts.console import sections
 from tests.support.docker_engine import Docker
 from tests.support.docker_filter import docker_filter
-from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_fixtures import need_etcd
+from tests.support.guarded_etcd import Guarded, guarded_etcd
 from tests.support.ports import free_port
 from tests.support.programs import Program, fetch, status
 from tests.support.waiting import eventually
-
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/security.md").read_text()
-COMMANDS = blocks(sections(PAGE)["etcd decides where traffic goes"])
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """A member of etcd after the page's commands, and the folder of the passwords that they made."""
-
-    cluster: EtcdCluster
-    passwords: Path
-
-    def login(self, user: str) -> dict[str, str]:
-        """The variables that the page names."""
-        return {
-            "AMB_ETCD": ",".join(self.cluster.endpoints),
-            "AMB_ETCD_USER": user,
-            "AMB_ETCD_PASSWORD_FILE": str(self.passwords / f"{user}.password"),
-        }
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     need_etcd()
-    folder = tmp_path_factory.mktemp("passwords")
-    with EtcdCluster(tmp_path_factory.mktemp("etcd"), size=1) as cluster:
-        with shell(replaced={}, cwd=str(folder)) as typed:
-            typed.type(f"export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={','.join(cluster.endpoints)}")
-            for block in COMMANDS:
-                typed.perform(block)
-        yield Guarded(cluster, folder)
+    with guarded_etcd(tmp_path_factory.mktemp("guarded")) as guarded:
+        yield guarded
 
 
 @pytest.mark.docker

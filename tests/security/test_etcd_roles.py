@@ -3,83 +3,28 @@
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.docs.pages import blocks
-from tests.docs.shell import shell
-from tests.hosts.console import sections
 from tests.support.docker_engine import Docker
-from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_fixtures import need_etcd
+from tests.support.guarded_etcd import HOST, Guarded, guarded_etcd
 from tests.support.ports import free_port
 from tests.support.programs import Program, fetch
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.etcd
 
-HOST = socket.gethostname()  # by which programs are announced
-PAGE = (Path(__file__).parents[2] / "docs/security.md").read_text()
-COMMANDS = sections(PAGE)["etcd decides where traffic goes"].replace("core-01", HOST)
 OWN = f"registrar-{HOST}"
 RECORD = '{"host": "192.0.2.7", "port": 80}'
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """A member of etcd after all of the page's commands, and the folder of the passwords that they made."""
-
-    cluster: EtcdCluster
-    passwords: Path
-
-    def login(self, user: str) -> dict[str, str]:
-        """The variables that the page names."""
-        return {
-            "AMB_ETCD": ",".join(self.cluster.endpoints),
-            "AMB_ETCD_USER": user,
-            "AMB_ETCD_PASSWORD_FILE": str(self.passwords / f"{user}.password"),
-        }
-
-    def may(self, user: str, *command: str) -> bool:
-        """Whether etcd lets a user do that; any other error fails the test."""
-        password = (self.passwords / f"{user}.password").read_text().strip()
-        try:
-            self.cluster.etcdctl("--user", f"{user}:{password}", *command)
-        except AssertionError as error:
-            if "permission denied" not in str(error):
-                raise
-            return False
-        return True
-
-    def as_root(self, *command: str) -> None:
-        """What an administrator does."""
-        assert self.may("root", *command)
-
-    @contextmanager
-    def without(self, role: str, permission: Sequence[str], key: str) -> Iterator[None]:
-        """A permission is taken from a role, and given back."""
-        self.as_root("role", "revoke-permission", role, "--prefix=true", key)
-        try:
-            yield
-        finally:
-            self.as_root("role", "grant-permission", role, "--prefix=true", *permission, key)
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     need_etcd()
-    folder = tmp_path_factory.mktemp("passwords")
-    with EtcdCluster(tmp_path_factory.mktemp("etcd"), size=1) as cluster:
-        with shell(replaced={}, cwd=str(folder)) as typed:
-            typed.type(f"export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={','.join(cluster.endpoints)}")
-            for block in blocks(COMMANDS):
-                typed.perform(block)
-        yield Guarded(cluster, folder)
+    with guarded_etcd(tmp_path_factory.mktemp("guarded")) as guarded:
+        yield guarded
 
 
 ALLOWED = {
