@@ -58,7 +58,7 @@ class Holders:
             self._services[service] = instances
         else:
             self._services.pop(service, None)
-        departed, arrived = (tuple(filter(self._wanted, side)) for side in _differing(before, instances))
+        departed, arrived = (tuple(filter(self._wanted, side)) for side in differing(before, instances))
         # Those that come first: an address whose record was only rewritten is never nobody's.
         new = tuple(item.address for item in arrived if self._add(item))
         gone = tuple(item.address for item in departed if self._remove(item))
@@ -80,10 +80,13 @@ class Holders:
         return False
 
 
-def _differing(
+def differing(
     before: tuple[Instance, ...], after: tuple[Instance, ...]
 ) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
-    """Both without the part that they share at the start and at the end, and without what is the same object."""
+    """Both without the part that they share at the start and at the end, and without what is the same object.
+
+    The price of ten thousand that stay is a comparison of identities: nothing is hashed, nothing is made.
+    """
     start = _shared(before, after)
     before, after = before[start:], after[start:]
     end = _shared(before[::-1], after[::-1])

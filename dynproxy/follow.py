@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import time
 
+from ambcore.holders import differing
 from ambcore.model import Address, Instance
 from ambcore.slow_start import SlowStart
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
 from dynproxy.sources import Source
+
+Seat = tuple[str, Address]  # an instance's id, and where it answers
 
 
 class Follower:
@@ -25,7 +28,7 @@ class Follower:
         self._health = health
         self._plane = plane
         self._instances: tuple[Instance, ...] = ()
-        self._since: dict[tuple[str, Address], float] = {}
+        self._since: dict[Seat, float] = {}
         self._health_changed = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._slow_start = SlowStart(slow_start if source.trusted else 0.0)
@@ -37,7 +40,7 @@ class Follower:
 
     def since(self, instance: Instance) -> float | None:
         """When it was first seen at its address, in seconds since 1970; None if it is not known."""
-        return self._since.get((instance.id, instance.address))
+        return self._since.get(_seat(instance))
 
     def share(self, instance: Instance) -> float:
         """The part of its weight that an instance has now, as it may be starting: 0.1 to 1."""
@@ -47,11 +50,17 @@ class Follower:
         """Endless: every snapshot."""
         async with contextlib.aclosing(self.source.snapshots()) as snapshots:
             async for instances in snapshots:
+                self._note_arrivals(instances)
                 self._instances = instances
-                known, now = self._since, time.time()
-                self._since = {key: known.get(key, now) for key in ((item.id, item.address) for item in instances)}
                 self._health.watch(self.source.service, instances, trusted=self.source.trusted)
                 await self._apply()
+
+    def _note_arrivals(self, instances: tuple[Instance, ...]) -> None:
+        """Note when those that are new were first seen; only what has changed is looked at."""
+        now = time.time()
+        departed, arrived = differing(self._instances, instances)
+        left = {seat: self._since.pop(seat, now) for seat in map(_seat, departed)}
+        self._since |= {seat: left.get(seat, now) for seat in map(_seat, arrived)}
 
     async def follow_health(self) -> None:
         """Endless: every finding, once the instances are known."""
@@ -76,3 +85,7 @@ class Follower:
             self._next_step = None
         if rest is not None:
             self._next_step = asyncio.get_running_loop().call_later(rest, self._health_changed.set)
+
+
+def _seat(instance: Instance) -> Seat:
+    return instance.id, instance.address
