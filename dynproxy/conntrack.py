@@ -30,8 +30,9 @@ SOURCES, DESTINATIONS = {1, 3}, {2, 4}  # CTA_IP_V4_SRC and CTA_IP_V6_SRC, and t
 PROTOINFO_TCP, PROTOINFO_TCP_STATE = 1, 1
 
 SEEN_REPLY = 1 << 1  # IPS_SEEN_REPLY
-SYN_SENT, ESTABLISHED, FIN_WAIT, CLOSE_WAIT = 1, 3, 4, 5  # TCP_CONNTRACK_*
+SYN_SENT, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, TIME_WAIT, CLOSE = 1, 3, 4, 5, 7, 8  # TCP_CONNTRACK_*
 GOING_ON = {ESTABLISHED, FIN_WAIT, CLOSE_WAIT}  # half-closed ones still carry bytes the other way
+OVER = {TIME_WAIT, CLOSE}
 
 U32 = struct.Struct("!L")
 U16 = struct.Struct("!H")
@@ -152,6 +153,11 @@ async def delete_all(which: Which) -> int:
 async def delete_unanswered(which: Which) -> int:
     """Forget the attempts nobody answered, so that the client's next packet is balanced anew; how many that were."""
     return await in_thread(partial(_delete_those, which, lambda flow: not flow.answered), "conntrack")
+
+
+async def delete_ended(which: Which) -> int:
+    """Forget TCP connections that both ends have closed, or one has reset; how many that were."""
+    return await in_thread(partial(_delete_those, which, lambda flow: flow.tcp_state in OVER), "conntrack")
 
 
 async def count(which: Which, *, established: bool = False) -> Counter[int]:

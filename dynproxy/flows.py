@@ -63,15 +63,25 @@ class Flows:
         if those.marks:
             self.cut += await conntrack.delete_all(those.which)
 
+    async def forget_ended(self, families: Iterable[str], ports: frozenset[int]) -> None:
+        """Forget the TCP connections of these ports to our endpoints that are over; a NetlinkError is logged and
+        counted.
+
+        To be done before there are rules again: what the relay took meanwhile was not tracked. Its connection to an
+        instance, seen for the first time then, would get another port of ours if some former client's had the same.
+        """
+        try:
+            for which in _all_tcp(families, ports):
+                await conntrack.delete_ended(which)
+        except NetlinkError as error:
+            self._failed(error)
+
     async def ended(self, families: Iterable[str], ports: frozenset[int], seconds: float) -> int:
         """Wait until no TCP connection to our endpoints goes on, or for so long, and cut the rest; how many these were.
 
         Without a word from the kernel there is nothing to wait for.
         """
-        tcp = [
-            Which(FAMILIES[family], frozenset({SIGNATURE}), SIGNATURE_MASK, socket.IPPROTO_TCP, ports)
-            for family in families
-        ]
+        tcp = _all_tcp(families, ports)
         deadline = time.monotonic() + seconds
         try:
             began = time.monotonic()
@@ -107,6 +117,12 @@ class Flows:
     async def aclose(self) -> None:
         """Leave undone what is not done."""
         await cancel(*self._chores)
+
+
+def _all_tcp(families: Iterable[str], ports: frozenset[int]) -> list[Which]:
+    """The TCP connections of these ports to endpoints of ours, by family."""
+    marks = frozenset({SIGNATURE})
+    return [Which(FAMILIES[family], marks, SIGNATURE_MASK, socket.IPPROTO_TCP, ports) for family in families]
 
 
 async def _open(every: Iterable[Which]) -> int:

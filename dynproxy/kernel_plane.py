@@ -163,6 +163,14 @@ class KernelPlane:
         if lost := addresses - finishing:
             self._flows.beside(self._flows.forget_unanswered(self._those((family, port), lost)))
 
+    async def forget_ended(self) -> None:
+        """The kernel is about to be given rules where it may have had none."""
+        await self._flows.forget_ended(self._tables.families, self._numbers)
+
+    @property
+    def _numbers(self) -> frozenset[int]:
+        return frozenset(port.number for port in self._services)
+
     def _those(self, place: Place, addresses: Iterable[Address]) -> Those:
         return Those(*place, self._tables.marks(*place, addresses))
 
@@ -241,8 +249,7 @@ class KernelPlane:
             await self._relay.drain(seconds)
             return
         await self._tables.withdraw()
-        numbers = frozenset(port.number for port in self._services)
-        ended = self._flows.ended(self._tables.families, numbers, seconds)
+        ended = self._flows.ended(self._tables.families, self._numbers, seconds)
         _, cut = await asyncio.gather(self._relay.drain(seconds), ended)
         log.info("connections in the kernel cut: %d", cut)
         try:
@@ -312,7 +319,7 @@ async def kernel_plane(  # noqa: PLR0917 - each part once
     if not waiting:
         await _adopt(tables)
     plane = KernelPlane(settings, relay, tables, probe.why, suspect, expected)
-    tables.on_release = plane.released
+    tables.on_release, tables.before_anew = plane.released, plane.forget_ended
     try:
         async with background(tables.run, plane.watch_kernel):
             yield plane

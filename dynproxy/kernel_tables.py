@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ambcore.backoff import backoff
@@ -53,8 +53,8 @@ class KernelTables:
     `tables` are those to keep, one a family, all of one name and one listening address, each without its ports.
     `failures` counts transactions that failed, `repairs` what others broke. `error` says why the last one failed and
     is None after one that worked. `packets` and `bytes` are sums by counter, since this process began. `on_release` is
-    called with the addresses that get no new connections any more, once that is so. One that is not `in_charge` writes
-    nothing: another process does.
+    called with the addresses that get no new connections any more, once that is so, `before_anew` before tables are
+    made anew. One that is not `in_charge` writes nothing: another process does.
     """
 
     def __init__(self, nft: Nft, tables: Iterable[Ruleset], ports: Iterable[Port], *, in_charge: bool = True) -> None:
@@ -75,6 +75,7 @@ class KernelTables:
         self.failures = self.transactions = self.repairs = 0
         self.error: str | None = None
         self.on_release: Callable[[str, Port, frozenset[Address]], None] = lambda *_: None
+        self.before_anew: Callable[[], Awaitable[None]] = _nothing
         self.packets: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
@@ -260,6 +261,8 @@ class KernelTables:
         for table in tables:
             self._save_counts(table)
         text = self._rivals + "".join(map(KeptTable.transaction, tables, plans))
+        if not all(table.sure for table in tables):
+            await self.before_anew()
         before = generation()
         try:
             if text:
@@ -378,6 +381,10 @@ class KernelTables:
         async with self._access:
             await self._nft.apply("".join(removal(family, table.held.table) for family, table in self._tables.items()))
             self._removed = True
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _tells_of_a_change(error: Exception) -> bool:

@@ -20,7 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynproxy import conntrack
-from dynproxy.conntrack import ESTABLISHED, SYN_SENT, Ends, Flow, Which, count, decode, delete_all, delete_unanswered
+from dynproxy.conntrack import (
+    ESTABLISHED,
+    SYN_SENT,
+    Ends,
+    Flow,
+    Which,
+    count,
+    decode,
+    delete_all,
+    delete_ended,
+    delete_unanswered,
+)
 from dynproxy.netlink import ATTRIBUTE, NetlinkError, attributes, messages
 from tests.support.hosts import Host, Hosts
 from tests.support.waiting import eventually
@@ -161,6 +172,19 @@ def test_counting_what_goes_on_leaves_out_what_has_ended_or_not_begun(hosts: Hos
         ours = Which(socket.AF_INET, frozenset({0xA3B00000}), 0xFFF00000)
         assert do(hosts.proxy, partial(count, ours)) == {0xA3B00000: 4}
         eventually(lambda: do(hosts.proxy, partial(count, ours, established=True)) == {0xA3B00000: 2})
+
+
+def test_forgetting_what_is_over_leaves_what_goes_on_and_what_has_not_begun(hosts: Hosts) -> None:
+    hosts.server.nft("table ip hole { chain in { type filter hook input priority 0; ip daddr 10.78.0.3 drop\n}\n}\n")
+    ours = Which(socket.AF_INET, frozenset({0xA3B00000}), 0xFFF00000)
+    with Connection(hosts, 1) as half, Connection(hosts, 1) as whole, swallowed(hosts, 3):
+        half.client.shutdown(socket.SHUT_WR)
+        assert half.server.recv(1) == b""
+        with Connection(hosts, 1) as ended:
+            assert ended.works()
+        eventually(lambda: do(hosts.proxy, partial(delete_ended, ours)) == 1)
+        assert do(hosts.proxy, partial(count, ours)) == {0xA3B00000: 3}
+        assert whole.works()
 
 
 @contextlib.contextmanager

@@ -257,6 +257,32 @@ def test_C9_nft_flushed_by_other(stage: Stage, figure: Figure) -> None:
     figure(f"{len(HARM)} kinds of harm repaired, 0 of {clients.outcome.ended} connections failed")
 
 
+def test_C9_what_the_relay_took_meanwhile_goes_on_where_former_clients_had_its_ports(stage: Stage) -> None:
+    """Nothing is tracked while there are no rules. When there are, each of the relay's connections to the instance has
+    the port of a client that the kernel took there before, and it keeps that port nevertheless.
+    """
+    client, proxy, server = stage.hosts.client, stage.hosts.proxy, stage.servers[0]
+    ports = range(62000, 62100)  # beyond those that clients have by themselves
+    before = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    everything = proxy.call(before.read_text)
+    with stage.serving(server):
+        for port in ports:
+            with client.connect(stage.to, (client.ipv4, port)) as former:
+                former.sendall(b"PING\r\n")
+                assert former.recv(100) == b"+PONG\r\n"
+        written = without_counts(stage)
+        proxy.setting("net.ipv4.ip_local_port_range", f"{ports.start} {ports.stop - 1}")
+        try:
+            proxy.nft("flush ruleset\n")
+            with ExitStack() as stack:
+                talks = [stack.enter_context(stage.talk()) for _ in range(8)]
+                assert {talk.who() for talk in talks} == {server.host}
+                eventually(lambda: without_counts(stage) == written, 10, "repaired")
+                assert {talk.who() for talk in talks} == {server.host}
+        finally:
+            proxy.setting("net.ipv4.ip_local_port_range", everything.strip())
+
+
 def without_counts(stage: Stage) -> str:
     return stage.hosts.proxy.output("nft", "--stateless", "list", "ruleset")
 
