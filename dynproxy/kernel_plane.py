@@ -174,9 +174,10 @@ class KernelPlane:
     def _those(self, place: Place, addresses: Iterable[Address]) -> Those:
         return Those(*place, self._tables.marks(*place, addresses))
 
-    def stats(self) -> PlaneStats:
+    def stats(self, *, again_soon: bool = True) -> PlaneStats:
         """The relay's figures and the kernel's; see DataPlane."""
-        self._asked = time.monotonic()
+        if again_soon:
+            self._asked = time.monotonic()
         relay = self._relay.stats()
         tables = self._tables
         return PlaneStats(

@@ -108,8 +108,8 @@ class DataPlane(Protocol):
         never a difference. Existing connections follow `--on-removal`.
         """
 
-    def stats(self) -> PlaneStats:
-        """What was carried so far; a second old, or a few when nobody has asked lately."""
+    def stats(self, *, again_soon: bool = True) -> PlaneStats:
+        """What was carried so far: a second old for who asks `again_soon`, as a page does, else a few."""
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing new and return when no connection is left, or after `seconds`."""

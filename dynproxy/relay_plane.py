@@ -174,7 +174,7 @@ class RelayPlane:
                 worker.tell(self._latest[route])
         return self._latest[route].generation
 
-    def stats(self) -> PlaneStats:
+    def stats(self, *, again_soon: bool = True) -> PlaneStats:
         """The sum over all workers, those that died included; see DataPlane."""
         return PlaneStats(
             plane="relay",

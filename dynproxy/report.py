@@ -63,7 +63,7 @@ class Report:
 
     def health(self) -> str | None:
         """None while bytes can be carried and nobody has to act; etcd being away is not a reason to restart us."""
-        if not self._plane.stats().healthy:
+        if not self._plane.stats(again_soon=False).healthy:
             return "a data plane process is down"
         sights = ((source.service, source.sight()) for source in self._following.sources)
         return next((f"{service}: {sight.error}" for service, sight in sights if sight.denied), None)
@@ -93,7 +93,7 @@ class Report:
         """What each service carried, by either plane; `failed` are connects that an instance did not answer, and
         clients that no instance was asked for.
         """
-        stats = self._plane.stats()
+        stats = self._plane.stats(again_soon=False)
         result = {}
         for source in self._following.sources:
             relay, kernel = stats.services.get(source.service, NOBODY), stats.serves(source.service).traffic

@@ -52,7 +52,7 @@ class Relay:
     ) -> None:
         self.applied.append((service, "".join(item.id for item in instances), unhealthy))
 
-    def stats(self) -> PlaneStats:
+    def stats(self, *, again_soon: bool = True) -> PlaneStats:
         return PlaneStats("relay", "it works anywhere", (1,), True, {})
 
     async def take_charge(self) -> None:
@@ -124,6 +124,14 @@ async def test_whoever_drains_or_is_unhealthy_is_not_in_the_rules_and_the_relay_
     await scene.plane.apply(SERVICE, (C,), frozenset({"c"}))
     serving = scene.plane.stats().serves(SERVICE)
     assert (serving.plane, serving.why) == ("relay", "no instance takes clients: they wait")
+
+
+async def test_the_kernel_is_looked_at_more_often_only_for_who_asks_again_soon(scene: Scene) -> None:
+    """The page's samples go on while nobody looks, and have to cost as little as that."""
+    scene.plane.stats(again_soon=False)
+    assert not scene.plane._asked
+    scene.plane.stats()
+    assert scene.plane._asked
 
 
 async def test_says_which_plane_serves_and_why(scene: Scene) -> None:

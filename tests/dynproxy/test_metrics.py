@@ -74,7 +74,7 @@ class Plane:
     async def apply(self, *_: object) -> None:
         pass
 
-    def stats(self) -> PlaneStats:
+    def stats(self, *, again_soon: bool = True) -> PlaneStats:
         return self._stats
 
 

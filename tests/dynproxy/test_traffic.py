@@ -35,6 +35,11 @@ def test_datagrams_and_connections_of_a_service_are_one() -> None:
     }
 
 
+def test_the_instances_of_a_single_worker_are_not_copied() -> None:
+    """Ten thousand are asked for with every sample, whether or not anything has happened."""
+    assert total([ONE])["a"].instances is ONE.services["a"].instances
+
+
 def test_nothing_sums_to_nothing() -> None:
     assert total([]) == {}
 
