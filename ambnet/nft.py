@@ -76,13 +76,12 @@ class Nft:
         """Whether the kernel would take the text; NftError says why not. Changes nothing."""
         await self._run(text, "--check")
 
-    async def read(self, *commands: str, terse: bool = False) -> list[Item]:
+    async def read(self, *commands: str) -> list[Item]:
         """What listing commands print, as nft's JSON items of one key each, without the version line.
 
-        Terse leaves out the elements of sets and maps. Raises NftError, also for an answer that is not of this form.
+        Raises NftError, also for an answer that is not of this form.
         """
-        said = await self._run("\n".join(commands) + "\n", "--json", *(("--terse",) if terse else ()))
-        return items(said)
+        return items(await self._run("\n".join(commands) + "\n", "--json"))
 
     async def _run(self, text: str, *options: str) -> bytes:
         """What nft prints; raises NftError unless it ends well."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from dynproxy.ruleset import DRAWS, Front, Port, Ruleset, endpoint_of, rule_coun
 
 Item = Mapping[str, Any]
 
-VOLATILE = ("handle", "elem", "packets", "bytes")  # what changes without a change of the rules
 _STEM = re.compile(r"(tcp|udp)_([1-9][0-9]{0,4})_slots")
 
 
@@ -69,16 +67,6 @@ def same(items: Sequence[Item], rules: Ruleset) -> bool:
         and found.clients == rules.clients
         and counts == rule_counts(rules)
     )
-
-
-@_expecting()
-def shape(items: Iterable[Item]) -> int:
-    """A digest of all that a table says but its elements and counts: as long as it stays, nobody touched a rule.
-
-    Raises UnreadableError. Terse listings have the same one.
-    """
-    told = [{kind: {**what, **dict.fromkeys(VOLATILE)}} for item in items for kind, what in item.items()]
-    return hash(json.dumps(told, sort_keys=True))
 
 
 @_expecting()

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from dynproxy.netlink import Netlink, NetlinkError, attribute, attributes
 
 TABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
-GET_ELEMENTS, GET_GENERATION, GET_OBJECTS_RESET = TABLES | 13, TABLES | 16, TABLES | 21  # NFT_MSG_GET…
+GET_CHAINS, GET_RULES = TABLES | 4, TABLES | 7  # NFT_MSG_GET…
+GET_ELEMENTS, GET_GENERATION, GET_OBJECTS_RESET = TABLES | 13, TABLES | 16, TABLES | 21
+OF_TABLE = 1  # NFTA_CHAIN_TABLE, NFTA_RULE_TABLE
 GENERATION_ID = 1  # NFTA_GEN_ID
 LIST_TABLE, LIST_SET, LIST_ELEMENTS, ELEMENT_KEY, VALUE = 1, 2, 3, 1, 1  # NFTA_SET_ELEM_LIST_*, _KEY, NFTA_DATA_VALUE
 OBJECT_TABLE, OBJECT_NAME, OBJECT_TYPE, OBJECT_DATA = 1, 2, 3, 4  # NFTA_OBJ_*
@@ -46,6 +48,28 @@ def generation() -> int | None:
     except (NetlinkError, ValueError, struct.error):
         return None
     return None
+
+
+def digest(family: str, table: str) -> int:
+    """A number that stays as long as nobody touches a chain or a rule of a table. Raises NetlinkError.
+
+    Each is told with the number that the kernel gave it: one that was replaced by its like is another.
+    """
+    told = []
+    with Netlink(DOING) as kernel:
+        try:
+            for question in (GET_CHAINS, GET_RULES):
+                for data, start, end in kernel.dump(question, FAMILIES[family], attribute(OF_TABLE, _text(table))):
+                    if _table(data, start, end) == table:  # chains are told of every table
+                        told.append(data[start:end])
+        except (ValueError, struct.error) as error:
+            raise NetlinkError(DOING, f"a chain or a rule cannot be read: {error}") from error
+    return hash(tuple(told))
+
+
+def _table(data: bytes, start: int, end: int) -> str:
+    """The table that a chain or a rule is in."""
+    return next((_name(data[a:b]) for kind, a, b in attributes(data, start, end) if kind == OF_TABLE), "")
 
 
 def marks(family: str, table: str, name: str) -> frozenset[int]:
@@ -89,7 +113,7 @@ def _counted(data: bytes, start: int, end: int) -> Counted:
     name, packets, size = "", 0, 0
     for kind, first, last in attributes(data, start, end):
         if kind == OBJECT_NAME:
-            name = data[first:last].rstrip(b"\0").decode()
+            name = _name(data[first:last])
         elif kind == OBJECT_DATA:
             for inner, at, _ in attributes(data, first, last):
                 if inner == COUNTER_PACKETS:
@@ -101,3 +125,7 @@ def _counted(data: bytes, start: int, end: int) -> Counted:
 
 def _text(name: str) -> bytes:
     return name.encode() + b"\0"
+
+
+def _name(text: bytes) -> str:
+    return text.rstrip(b"\0").decode()

@@ -16,7 +16,7 @@ Wants = Mapping[Port, Want]
 class KeptTable:
     """One family's. `held` is the kernel's as far as we know, and all of it if `sure`.
 
-    `shape` is a digest of its rules as we wrote them, None until they were read back.
+    `rules` is a digest of its rules as we wrote them, None until they were read back.
     """
 
     held: Ruleset
@@ -24,7 +24,7 @@ class KeptTable:
     wants: dict[Port, Want] = field(default_factory=dict)
     sure: bool = False
     ours: bool = False  # this process wrote its rules
-    shape: int | None = None
+    rules: int | None = None
     refusing: frozenset[tuple[Port, Address]] = frozenset()
 
     @property

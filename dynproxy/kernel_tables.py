@@ -24,7 +24,7 @@ from ambnet.saying import Saying
 from dynproxy import adopted
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
-from dynproxy.filter_state import generation, marks, take_counts
+from dynproxy.filter_state import digest, generation, marks, take_counts
 from dynproxy.forwarding import open_door
 from dynproxy.kept_table import KeptTable, Wants
 from dynproxy.netlink import NetlinkError
@@ -282,7 +282,7 @@ class KernelTables:
             log.info("the kernel's rules are as they shall be again")
         self.error = None
         for table, plan, wants in zip(tables, plans, taken, strict=True):
-            table.shape = None if text else table.shape
+            table.rules = None if text else table.rules
             self._written(table, plan, wants)
 
     def _written(self, table: KeptTable, plan: Ruleset, wants: Wants) -> None:
@@ -312,7 +312,7 @@ class KernelTables:
                 if self._generation is None or generation() != self._generation:
                     await self._verify(tables)
                 else:
-                    await self._remember(tables)
+                    self._remember(tables)
             except (NftError, NetlinkError, adopted.UnreadableError) as error:
                 if not _tells_of_a_change(error):
                     self._seeing.say(
@@ -339,21 +339,22 @@ class KernelTables:
             with contextlib.suppress(NetlinkError):  # somebody else was faster
                 self._take_up(table)
 
-    async def _remember(self, tables: Iterable[KeptTable]) -> None:
-        """Read back what the rules look like that we wrote, as long as nobody else changed anything."""
+    def _remember(self, tables: Iterable[KeptTable]) -> None:
+        """Note what the rules are that we wrote, as long as nobody else changed anything."""
         for table in tables:
-            if table.shape is None:
-                found = adopted.shape(await self._nft.read(f"list table {table.where}", terse=True))
-                table.shape = found if generation() == self._generation else None
+            if table.rules is None:
+                found = digest(table.held.family, table.held.table)
+                table.rules = found if generation() == self._generation else None
 
     async def _verify(self, tables: Iterable[KeptTable]) -> None:
         """Raise what is wrong with the tables, NftError or UnreadableError."""
         now = generation()
         for table in tables:
             items = await self._nft.read(f"list table {table.where}")
-            if not adopted.same(items, table.held) or table.shape not in {None, adopted.shape(items)}:
+            found = digest(table.held.family, table.held.table)
+            if not adopted.same(items, table.held) or table.rules not in {None, found}:
                 raise adopted.UnreadableError(f"table {table.where} is not as it was written")
-            if table.shape is None:  # nobody knows: have its rules written anew
+            if table.rules is None:  # nobody knows: have its rules written anew
                 table.ours = False
                 self._changed.set()
         await self._keep_door_open()

@@ -59,12 +59,6 @@ class TestOnTheKernel:
         )
         assert [next(iter(item)) for item in found] == ["set", "counter", "table"]
 
-    def test_terse_leaves_the_elements_out(self, there: Namespace) -> None:
-        run(there, lambda: Nft().apply(TABLE))
-        found = run(there, lambda: Nft().read("list table ip mine", terse=True))
-        assert [item["set"]["name"] for item in found if "set" in item] == ["members"]
-        assert not [item for item in found if "elem" in item.get("set", {})]
-
     def test_check_changes_nothing(self, there: Namespace) -> None:
         run(there, lambda: Nft().check(TABLE))
         assert run(there, lambda: Nft().read("list tables")) == []

@@ -34,9 +34,9 @@ class FaultyNft(Nft):
         self._complain()
         await super().apply(text)
 
-    async def read(self, *commands: str, terse: bool = False) -> list[dict[str, Any]]:
+    async def read(self, *commands: str) -> list[dict[str, Any]]:
         self._complain()
-        return await super().read(*commands, terse=terse)
+        return await super().read(*commands)
 
     def _complain(self) -> None:
         if self.trouble is not None:
