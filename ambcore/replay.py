@@ -94,7 +94,7 @@ class Replay:
         self._term = 0
         self._watch_id: int | None = None
         self._pieces: list[KeyValue | KeyDeleted] = []
-        self._touched: set[bytes] = set()
+        self._touched: set[bytes] | None = None  # since an audit began, as long as it goes on
         self._audit: Snapshot | None = None
         self._audit_from = 0
 
@@ -141,7 +141,7 @@ class Replay:
     def opened(self) -> None:
         """A new stream begins: pieces and audits of the old one are void."""
         self._watch_id, self._audit = None, None
-        self._pieces, self._touched = [], set()
+        self._pieces, self._touched = [], None
         self.trust_progress = False
 
     def begin_audit(self) -> None:
@@ -193,7 +193,8 @@ class Replay:
         if not fresh:
             return self._audited(self.revision, QUIET)
         for event in fresh:
-            self._touched.add(event.key)
+            if self._touched is not None:
+                self._touched.add(event.key)
             if isinstance(event, KeyDeleted):
                 self.table.pop(event.key, None)
             else:
@@ -210,11 +211,10 @@ class Replay:
         audit = self._audit
         if audit is None or digest.order is not Order.GO_ON or reached < audit.revision:
             return digest
-        self._audit = None
+        touched = self._touched or set()
+        self._audit = self._touched = None
         truth = {item.key: item for item in audit.items}
-        drifted = {
-            key for key in (truth.keys() | self.table.keys()) - self._touched if truth.get(key) != self.table.get(key)
-        }
+        drifted = {key for key in (truth.keys() | self.table.keys()) - touched if truth.get(key) != self.table.get(key)}
         for key in drifted:
             if key in truth:
                 self.table[key] = truth[key]

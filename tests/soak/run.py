@@ -21,7 +21,7 @@ from tests.soak.scene import Scene, stage
 
 REGISTERED = (faults_of_etcd, faults_of_instances, faults_of_ours)
 CALM = 3.0  # seconds between two faults in any case
-WARM_UP, WARM_UP_MOST = 0.15, 600.0  # of the run, seconds: after that memory is judged
+WARM_UP, WARM_UP_MOST = 0.15, 600.0  # of the run, seconds: memory is judged after that at the earliest
 BAD = re.compile(r"exception was never retrieved|Traceback|^CRITICAL", re.MULTILINE)
 
 
@@ -136,7 +136,7 @@ def _judge(scene: Scene, sampler: Sampler, outcome: Outcome) -> None:
             (slow["took"] for slow in scene.load.slow if event.began < slow["begun"] < until), default=0.0
         )
     outcome.problems += [f"unexplained: {failure}" for failure in outcome.unexplained]
-    after = outcome.started + min(WARM_UP_MOST, WARM_UP * outcome.seconds)
+    after = _warm(outcome)
     for name, samples in sampler.samples.items():
         if (found := course(samples, after)) is not None:
             outcome.courses[name] = found
@@ -146,6 +146,18 @@ def _judge(scene: Scene, sampler: Sampler, outcome: Outcome) -> None:
     for name, program in scene.ours.items():
         outcome.logs[name] = "".join(life.log for life in program.lives)
         outcome.problems += [f"{name} says {line!r}" for line in outcome.logs[name].splitlines() if BAD.search(line)]
+
+
+def _warm(outcome: Outcome) -> float:
+    """The moment from which memory has to be level: each fault has been there once, if that leaves half of the run."""
+    earliest = outcome.started + min(WARM_UP_MOST, WARM_UP * outcome.seconds)
+    names = set(outcome.order.faults or FAULTS)
+    for event in outcome.events:
+        names.discard(event.name)
+        ended = event.began + event.took + event.right
+        if not names and ended < outcome.started + outcome.seconds / 2:
+            return max(earliest, ended)
+    return earliest
 
 
 def say(text: str) -> None:
