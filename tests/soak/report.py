@@ -143,8 +143,8 @@ def _says(name: str) -> str:
 def _processes(document: dict[str, Any]) -> Iterator[str]:
     yield "## The processes\n"
     yield "After the warm-up, in which each fault happens once. The slope is by least squares, with a level of its own"
-    yield "for each life; files, threads and tasks are medians of the first and of the last third. The slope of a process"
-    yield f"that lives through the run must be under {MEMORY / 1024:.0f} MiB an hour (of runs shorter than"
+    yield "for each life; files, threads and tasks are medians of the first and of the last third. The slope of a"
+    yield f"process that lives through the run must be under {MEMORY / 1024:.0f} MiB an hour (of runs shorter than"
     yield f"{SHORT / 60:.0f} minutes it says nothing).\n"
     yield "| process | lives | memory, MiB: first, last, most | slope, MiB/h | files | threads | tasks | processor |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
