@@ -241,22 +241,26 @@ HARM = (
 def test_C9_nft_flushed_by_other(stage: Stage, figure: Figure) -> None:
     """Whatever others do to our rules is repaired within 10 s; until then the relay serves who finds no rule."""
     names = {"table": f"{PREFIX}{stage.port}", "port": f"tcp_{stage.port}", "number": stage.port}
-    with stage.serving(*stage.servers) as proxy, stage.talk() as talk, load(stage, 50) as clients:
+    ended = failed = 0
+    with stage.serving(*stage.servers) as proxy, stage.talk() as talk:
         name, written = talk.who(), without_counts(stage)
         for repairs, harm in enumerate(HARM, 1):
             transactions = proxy.kernel()["transactions"]
-            stage.hosts.proxy.nft(harm.format(**names) + "\n")
-            assert without_counts(stage) != written
-            eventually(lambda: without_counts(stage) == written, 10, f"repaired after {harm}")
+            with load(stage, 50) as clients:
+                stage.hosts.proxy.nft(harm.format(**names) + "\n")
+                assert without_counts(stage) != written
+                eventually(lambda: without_counts(stage) == written, 10, f"repaired after {harm}")
             eventually(lambda: proxy.kernel()["error"] is None)
             shown = proxy.kernel()
             assert (shown["repairs"], shown["transactions"]) == (repairs, transactions + 1)
             eventually(lambda: len(stage.answers(6)) == 3, what="all three are asked")
+            lost = sum(clients.outcome.errors.values())
             if repairs <= 4:
                 assert talk.who() == name, "the repair itself cut a connection"
-    failed = sum(clients.outcome.errors.values())
-    figure(f"{len(HARM)} kinds of harm repaired, {failed} of {clients.outcome.ended} connections failed")
-    assert failed <= 2, clients.outcome  # on a busy machine one is open when the translation goes
+            # On a busy machine one is open in the instant in which the translation goes.
+            assert lost <= (0 if repairs <= 4 else 2), clients.outcome
+            ended, failed = ended + clients.outcome.ended, failed + lost
+    figure(f"{len(HARM)} kinds of harm repaired, {failed} of {ended} connections failed")
 
 
 def test_C9_what_the_relay_took_meanwhile_goes_on_where_former_clients_had_its_ports(stage: Stage) -> None:
