@@ -148,7 +148,11 @@ class EtcdCluster:
         return tuple(member.url for member in self.members)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(

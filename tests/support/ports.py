@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
@@ -12,10 +13,14 @@ LANES = 2  # runs of tests beside one another, as scripts/test starts them: each
 LANE = int(os.environ.get("TEST_LANE", "0"))
 
 
+_untried = itertools.cycle(range(LOW + LANE, HIGH, LANES))
+for _ in range(random.randrange(HIGH - LOW)):  # runs begin elsewhere
+    next(_untried)
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on now."""
-    for _ in range(200):
-        port = random.randrange(LOW + LANE, HIGH, LANES)
+    """A TCP port nobody listens on now, and that no one else in this run was given for as long as possible."""
+    for port in itertools.islice(_untried, 200):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -268,14 +268,14 @@ def test_C9_what_the_relay_took_meanwhile_goes_on_where_former_clients_had_its_p
     the port of a client that the kernel took there before, and it keeps that port nevertheless.
     """
     client, proxy, server = stage.hosts.client, stage.hosts.proxy, stage.servers[0]
-    ports = range(62000, 62100)  # beyond those that clients have by themselves
+    ports = range(65100, 65200)  # beyond those that clients have by themselves, in whichever test
     before = Path("/proc/sys/net/ipv4/ip_local_port_range")
     everything = proxy.call(before.read_text)
     with stage.serving(server):
         for port in ports:
             with client.call(socket.socket) as former:
                 former.settimeout(10)
-                former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # other clients may have had it lately
+                former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # this test may have run a minute ago
                 former.bind((client.ipv4, port))
                 former.connect(stage.to)
                 former.sendall(b"PING\r\n")
