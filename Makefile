@@ -53,7 +53,7 @@ system: setup images ## the tests against Docker, namespaces and two real hosts
 	@$(bin)/pytest -m "docker or system or netns or hosts"
 
 faults: setup images ## inject every fault of docs/faults.md, the long ones too, and print what came of it (build/faults.json)
-	@$(bin)/pytest --faults -o faulthandler_timeout=1200
+	@scripts/faults
 
 soak: setup ## HOURS=1 of mixed load with a random fault every half minute (SEED=N for the same again), and docs/soak.md
 	@$(bin)/python -m tests.soak --hours $(or $(HOURS),1) $(if $(SEED),--seed $(SEED)) --report

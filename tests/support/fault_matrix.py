@@ -3,13 +3,17 @@
 A fault's tests bear its id, as in `test_C3_backend_blackhole`. One says by the fixture `figure` what it measured.
 Those marked `long` take minutes and run with `--faults` only: that leaves out every test without an id, prints a line a
 fault and writes the same to build/faults.json. A fault that no test has held fails the run.
+
+Runs beside one another (scripts/faults) write to files of their own, `--faults-written`; what they came to together is
+`python -m tests.support.fault_matrix FILE…`, which prints, writes and fails as one run would.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -50,6 +54,34 @@ def read_matrix(text: str) -> dict[str, Fault]:
     return {row[1]: Fault(row[1], row[2].strip(), row[3].strip()) for row in rows}
 
 
+def lines(faults: Iterable[Fault]) -> Iterator[str]:
+    """A line a fault, what was measured, and the tests that did not hold it."""
+    for fault in faults:
+        yield f"{fault.id:4} {fault.result:8} {fault.name}: {fault.promise}"
+        for text in fault.figures:
+            yield f"{'':13} {text}"
+        for test in fault.failed + fault.skipped:
+            yield f"{'':13} not held by {test}"
+
+
+def write(faults: Iterable[Fault], path: Path) -> None:
+    """As JSON: a list of objects, Fault's fields and `result`."""
+    path.parent.mkdir(exist_ok=True)
+    rows = [asdict(fault) | {"result": fault.result} for fault in faults]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def together(files: Iterable[Path]) -> list[Fault]:
+    """What several runs have written, as if it had been one."""
+    faults = read_matrix(MATRIX.read_text())
+    for file in files:
+        for row in json.loads(file.read_text()):
+            fault = faults.setdefault(row["id"], Fault(row["id"], row["name"], row["promise"]))
+            for kind in ("passed", "failed", "skipped", "figures"):
+                getattr(fault, kind).extend(row[kind])
+    return list(faults.values())
+
+
 def fault_of(nodeid: str) -> str | None:
     """The id that a test bears, None if it has none."""
     found = TEST.search(nodeid)
@@ -57,8 +89,9 @@ def fault_of(nodeid: str) -> str | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--faults`."""
+    """`--faults` and `--faults-written`."""
     parser.addoption("--faults", action="store_true", help="the tests of the fault matrix alone, the long ones too")
+    parser.addoption("--faults-written", type=Path, default=WRITTEN, metavar="FILE", help=f"default: {WRITTEN}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -100,6 +133,7 @@ class Books:
 
     def __init__(self, config: pytest.Config) -> None:
         self.faults = read_matrix(MATRIX.read_text())
+        self._written: Path = config.getoption("--faults-written")
         self._whole = not config.getoption("keyword") and not config.getoption("markexpr")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -115,22 +149,24 @@ class Books:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write them down; a fault without a test that passed is a failure of the run."""
-        WRITTEN.parent.mkdir(exist_ok=True)
-        rows = [asdict(fault) | {"result": fault.result} for fault in self.faults.values()]
-        WRITTEN.write_text(json.dumps(rows, indent=1) + "\n")
+        write(self.faults.values(), self._written)
         if self._whole and session.exitstatus == 0 and any(fault.result != "held" for fault in self.faults.values()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """A line a fault."""
         terminalreporter.section("faults")
-        for line in self._lines():
+        for line in lines(self.faults.values()):
             terminalreporter.write_line(line)
 
-    def _lines(self) -> Iterator[str]:
-        for fault in self.faults.values():
-            yield f"{fault.id:4} {fault.result:8} {fault.name}: {fault.promise}"
-            for text in fault.figures:
-                yield f"{'':13} {text}"
-            for test in fault.failed + fault.skipped:
-                yield f"{'':13} not held by {test}"
+
+def main() -> int:
+    """0 if each fault was held."""
+    faults = together(map(Path, sys.argv[1:]))
+    write(faults, WRITTEN)
+    sys.stdout.writelines(f"{line}\n" for line in lines(faults))
+    return int(any(fault.result != "held" for fault in faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -128,6 +128,7 @@ def test_A4_a_start_without_etcd_serves_what_was_known(scene: Scene, plane: str,
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @BOTH
 def test_A4_ten_minutes_without_etcd_and_restarts_meanwhile(scene: Scene, plane: str, figure: Figure) -> None:
     text, took = outage(scene, plane, 4, 148.0)

@@ -119,6 +119,7 @@ def make_room(etcd: EtcdCluster) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 def test_A4_ten_minutes_without_etcd(tmp_path: Path, figure: Figure) -> None:
     """Clients of living instances notice nothing, the status tells the age; 5 s after the return all is new."""
     with cluster_at(tmp_path / "etcd") as etcd, own_address() as address, fleet(etcd, address, tmp_path) as made:
@@ -136,6 +137,7 @@ def test_A4_ten_minutes_without_etcd(tmp_path: Path, figure: Figure) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 def test_A17_fifteen_minutes_of_silence(tmp_path: Path, figure: Figure) -> None:
     """Nothing changes, nothing is asked: no connection is sent away for its pings, and none is made anew."""
     with ExitStack() as stack:
