@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.support.programs import Program, fetch, status
 from tests.support.waiting import eventually
 
 REDIS = 6379
+NO_VALUE = "$-1"  # as Redis says it
 ADMIN_PORTS = itertools.count(9000)
 PORTS = itertools.count(7000)
 BATCH = 125  # operations of one transaction; etcd allows 128
@@ -74,12 +76,19 @@ class Talk:
         self._file = self.socket.makefile("rb")
 
     def who(self) -> str:
-        """The name of the one that answers."""
-        self.socket.sendall(b"GET who\r\n")
-        for _ in range(2):
-            line = self._file.readline()
-            if not line.endswith(b"\r\n"):
-                raise EOFError("closed")
+        """The name of the one that answers; one that serves already and was not told its name yet is asked again."""
+        while self._answer_to(b"GET who\r\n") == NO_VALUE:
+            time.sleep(0.01)
+        return self._line()
+
+    def _answer_to(self, question: bytes) -> str:
+        self.socket.sendall(question)
+        return self._line()
+
+    def _line(self) -> str:
+        line = self._file.readline()
+        if not line.endswith(b"\r\n"):
+            raise EOFError("closed")
         return line.decode().strip()
 
     def close(self) -> None:
