@@ -46,7 +46,7 @@ fmt: setup ## format the code and apply the linter's safe fixes
 	@$(bin)/ruff format .
 	@$(bin)/ruff check --fix .
 
-unit: setup ## the tests that need no engine and no second machine, in seconds
+unit: setup ## the tests that need no engine and no second machine: seconds to a few minutes
 	@$(bin)/pytest -m "not docker and not system and not netns and not hosts"
 
 system: setup images ## the tests against Docker, namespaces and two real hosts
@@ -67,12 +67,10 @@ audit: ## whether a vulnerability is known in anything that is installed
 docs: setup ## write what is generated in docs/ and build the manual into build/site
 	@$(bin)/python scripts/options
 	@$(bin)/python scripts/metrics
-	@$(bin)/python scripts/metrics
 	@$(bin)/mkdocs build
 
 docs-serve: setup ## the manual at http://127.0.0.1:8000, anew after every change
 	@$(bin)/python scripts/options
-	@$(bin)/python scripts/metrics
 	@$(bin)/python scripts/metrics
 	@$(bin)/mkdocs serve --no-strict
 

@@ -55,10 +55,10 @@ class AnnounceOptions(FleetOptions):
     announce: str = option(
         "--announce",
         default="yes",
-        help="announce this program in etcd: yes, no, or with the ADDR:PORT at which others reach its --admin",
+        help="announce this program in etcd: yes, no, or the ADDR:PORT at which others reach its --admin",
         parse=parse_announce,
         env=["AMB_ANNOUNCE"],
-        metavar="yes|no|ADDR:PORT",
+        metavar="WHERE",
     )
 
 
