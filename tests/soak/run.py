@@ -135,7 +135,7 @@ def _judge(scene: Scene, sampler: Sampler, outcome: Outcome) -> None:
         event.slowest = max(
             (slow["took"] for slow in scene.load.slow if event.began < slow["begun"] < until), default=0.0
         )
-    outcome.problems += [f"unexplained: {failure}" for failure in outcome.unexplained]
+    outcome.problems += [_unexplained(outcome, failure) for failure in outcome.unexplained]
     after = _warm(outcome)
     for name, samples in sampler.samples.items():
         if (found := course(samples, after)) is not None:
@@ -146,6 +146,17 @@ def _judge(scene: Scene, sampler: Sampler, outcome: Outcome) -> None:
     for name, program in scene.ours.items():
         outcome.logs[name] = "".join(life.log for life in program.lives)
         outcome.problems += [f"{name} says {line!r}" for line in outcome.logs[name].splitlines() if BAD.search(line)]
+
+
+def _unexplained(outcome: Outcome, failure: Failure) -> str:
+    """For people, in seconds of the run."""
+    before = [event for event in outcome.events if event.began <= failure.ended]
+    fault = f"{before[-1].name} ({before[-1].to}) at {before[-1].began - outcome.started:.1f} s" if before else "none"
+    return (
+        f"unexplained: {failure.load} through {failure.proxy} with {failure.instance or 'nobody yet'}: {failure.kind} at "
+        f"{failure.ended - outcome.started:.1f} s, {failure.ended - failure.begun:.1f} s old; {failure.detail}; "
+        f"the last fault: {fault}"
+    )
 
 
 def _warm(outcome: Outcome) -> float:
