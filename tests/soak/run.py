@@ -153,8 +153,8 @@ def _unexplained(outcome: Outcome, failure: Failure) -> str:
     before = [event for event in outcome.events if event.began <= failure.ended]
     fault = f"{before[-1].name} ({before[-1].to}) at {before[-1].began - outcome.started:.1f} s" if before else "none"
     return (
-        f"unexplained: {failure.load} through {failure.proxy} with {failure.instance or 'nobody yet'}: {failure.kind} at "
-        f"{failure.ended - outcome.started:.1f} s, {failure.ended - failure.begun:.1f} s old; {failure.detail}; "
+        f"unexplained: {failure.load} through {failure.proxy} with {failure.instance or 'nobody yet'}: "
+        f"{failure.kind} at {failure.ended - outcome.started:.1f} s, {failure.ended - failure.begun:.1f} s old; {failure.detail}; "
         f"the last fault: {fault}"
     )
 
