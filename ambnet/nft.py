@@ -85,6 +85,12 @@ class Nft:
 
     async def _run(self, text: str, *options: str) -> bytes:
         """What nft prints; raises NftError unless it ends well."""
+        try:
+            return await self._call(text, *options)
+        except OSError as error:  # no file, no process, no memory
+            raise NftError(Trouble.CRASHED, f"cannot be run: {error.strerror}") from error
+
+    async def _call(self, text: str, *options: str) -> bytes:
         with ExitStack() as files:
             given, printed, complained = (files.enter_context(_Memory(name)) for name in ("in", "out", "err"))
             data = text.encode()
@@ -120,8 +126,6 @@ class Nft:
         except FileNotFoundError as error:
             self._program = None
             raise NftError(Trouble.MISSING, f"{command[0]} is gone") from error
-        except OSError as error:
-            raise NftError(Trouble.CRASHED, f"cannot be started: {error.strerror}") from error
 
     def _find(self) -> str:
         """The first place with a program that only root can have put there."""
@@ -182,7 +186,8 @@ def _bury(process: subprocess.Popen[bytes]) -> None:
     """End a process that has not ended. A thread waits for it: one that hangs in the kernel may take its time."""
     if process.returncode is None:
         process.kill()
-        threading.Thread(target=process.wait, name="nft", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # without a thread it is waited for when the next process is started
+            threading.Thread(target=process.wait, name="nft", daemon=True).start()
 
 
 def _signal(number: int) -> str:

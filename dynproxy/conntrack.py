@@ -44,7 +44,7 @@ DOING = "connection tracking"
 class Which:
     """The connections meant: `mark & mask` is one of `marks`. `family` is AF_INET or AF_INET6, `protocol` IPPROTO_…
 
-    `ports` are those the clients came to: another proxy in this network namespace may use the same marks for its own.
+    `ports` and `address` are where the clients came to: another proxy in this network namespace may use the same marks.
     """
 
     family: int
@@ -52,6 +52,7 @@ class Which:
     mask: int
     protocol: int | None = None
     ports: frozenset[int] | None = None
+    address: str | None = None
 
     def means(self, flow: Flow) -> bool:
         """Whether this is one of them."""
@@ -59,6 +60,7 @@ class Which:
             flow.mark & self.mask in self.marks
             and self.protocol in {None, flow.protocol}
             and (self.ports is None or flow.original.destination_port in self.ports)
+            and self.address in {None, flow.original.destination}
         )
 
 
@@ -122,9 +124,10 @@ def flows(which: Which) -> Iterator[Flow]:
         for data, start, end in kernel.dump(GET, which.family, _filter(which)):
             try:
                 flow = decode(data, start, end)
+                meant = which.means(flow)
             except (ValueError, struct.error) as error:
                 raise NetlinkError(DOING, f"an entry cannot be read: {error}") from error
-            if which.means(flow):
+            if meant:
                 yield flow
 
 

@@ -23,6 +23,8 @@ PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 POLL = 0.5  # seconds between two looks at whether all have ended, at least
 SHARE = 0.05  # of the time that is spent looking, at most
 WHOLE_MARK = 0xFFFFFFFF
+AT_ONCE = 8  # questions to the kernel, each in a thread: a host takes the instances of 100 services along
+FAILURES = (NetlinkError, OSError)  # what the kernel refuses, and a thread or a file that is not to be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,16 @@ class Those:
     port: Port
     marks: frozenset[int]
 
-    @property
-    def which(self) -> Which:
-        """The same in connection tracking's words."""
-        return Which(
-            FAMILIES[self.family],
-            self.marks,
-            WHOLE_MARK,
-            PROTOCOLS[self.port.protocol],
-            frozenset({self.port.number}),
-        )
-
 
 class Flows:
-    """Ends and forgets connections. `cut` counts those that were ended, `errors` what the kernel refused to do."""
+    """Ends and forgets connections that came to `address`, None for any.
 
-    def __init__(self) -> None:
+    `cut` counts those that were ended, `errors` what the kernel refused to do.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+        self._few = asyncio.Semaphore(AT_ONCE)
         self._chores: set[asyncio.Task[None]] = set()
         self.cut = 0
         self.errors = 0
@@ -56,12 +52,14 @@ class Flows:
     async def forget_unanswered(self, those: Those) -> None:
         """Forget attempts that nobody answered: the client's next packet is balanced anew. Raises NetlinkError."""
         if those.marks:
-            await conntrack.delete_unanswered(those.which)
+            async with self._few:
+                await conntrack.delete_unanswered(self._which(those))
 
     async def end(self, those: Those) -> None:
         """Cut these. Raises NetlinkError."""
         if those.marks:
-            self.cut += await conntrack.delete_all(those.which)
+            async with self._few:
+                self.cut += await conntrack.delete_all(self._which(those))
 
     async def forget_ended(self, families: Iterable[str], ports: frozenset[int]) -> None:
         """Forget the TCP connections of these ports to our endpoints that are over; a NetlinkError is logged and
@@ -71,9 +69,9 @@ class Flows:
         instance, seen for the first time then, would get another port of ours if some former client's had the same.
         """
         try:
-            for which in _all_tcp(families, ports):
+            for which in self._all_tcp(families, ports):
                 await conntrack.delete_ended(which)
-        except NetlinkError as error:
+        except FAILURES as error:
             self._failed(error)
 
     async def ended(self, families: Iterable[str], ports: frozenset[int], seconds: float) -> int:
@@ -81,7 +79,7 @@ class Flows:
 
         Without a word from the kernel there is nothing to wait for.
         """
-        tcp = _all_tcp(families, ports)
+        tcp = self._all_tcp(families, ports)
         deadline = time.monotonic() + seconds
         try:
             began = time.monotonic()
@@ -91,7 +89,7 @@ class Flows:
                 began = time.monotonic()
             for which in tcp if left else ():
                 await conntrack.delete_all(which)
-        except NetlinkError as error:
+        except FAILURES as error:
             self._failed(error)
             return 0
         self.cut += left
@@ -103,26 +101,31 @@ class Flows:
         async def chore() -> None:
             try:
                 await work
-            except NetlinkError as error:
+            except FAILURES as error:
                 self._failed(error)
 
         task = asyncio.create_task(chore())
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
 
-    def _failed(self, error: NetlinkError) -> None:
+    def _failed(self, error: Exception) -> None:
         self.errors += 1
         log.error("connections stay as they are: %s", error)
+
+    def _which(self, those: Those) -> Which:
+        """The same in connection tracking's words."""
+        ports = frozenset({those.port.number})
+        protocol = PROTOCOLS[those.port.protocol]
+        return Which(FAMILIES[those.family], those.marks, WHOLE_MARK, protocol, ports, self._address)
+
+    def _all_tcp(self, families: Iterable[str], ports: frozenset[int]) -> list[Which]:
+        """The TCP connections of these ports to endpoints of ours, by family."""
+        marks, tcp = frozenset({SIGNATURE}), socket.IPPROTO_TCP
+        return [Which(FAMILIES[each], marks, SIGNATURE_MASK, tcp, ports, self._address) for each in families]
 
     async def aclose(self) -> None:
         """Leave undone what is not done."""
         await cancel(*self._chores)
-
-
-def _all_tcp(families: Iterable[str], ports: frozenset[int]) -> list[Which]:
-    """The TCP connections of these ports to endpoints of ours, by family."""
-    marks = frozenset({SIGNATURE})
-    return [Which(FAMILIES[family], marks, SIGNATURE_MASK, socket.IPPROTO_TCP, ports) for family in families]
 
 
 async def _open(every: Iterable[Which]) -> int:

@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from ipaddress import ip_address
 
 from ambcore.admission import of_family
 from ambcore.model import Address, Instance, Protocol
@@ -57,10 +58,11 @@ class KernelPlane:
         self._tables = tables
         self._why = why
         self._suspect = suspect
-        self._flows = Flows()
+        self._flows = Flows(_address(settings))
         self._instances: dict[str, tuple[Instance, ...]] = {}
         self._unhealthy: dict[str, frozenset[str]] = {}
         self._members: dict[Place, frozenset[Address]] = {}
+        self._left: dict[tuple[Place, Address], int] = {}  # who is gone: the ticket of its last removal
         self._asked = 0.0
         self._expected = {port for front in expected for port in ports_of(front)}
         self._services: dict[Port, str] = {}
@@ -115,8 +117,8 @@ class KernelPlane:
             for place in itertools.chain.from_iterable(self._places.values()):
                 self._members[place] = self._tables.held(*place)
         self._tables.take_charge()
-        for service, instances in tuple(self._instances.items()):
-            await self.apply(service, instances, self._unhealthy[service])
+        for service in tuple(self._instances):  # what is known of the next may change while one is written
+            await self.apply(service, self._instances[service], self._unhealthy[service])
 
     async def give_charge(self) -> None:
         """Write nothing any more; see DataPlane. The rules stay for whoever takes over, whatever `--on-exit` says."""
@@ -138,7 +140,10 @@ class KernelPlane:
             addresses = frozenset(item.address for item in items)
             gone = self._members.get(place, frozenset()) - addresses
             self._members[place] = addresses
+            for back in [key for key in self._left if key[0] == place and key[1] in addresses]:
+                del self._left[back]
             if gone:
+                self._left.update(dict.fromkeys(((place, address) for address in gone), ticket))
                 self._flows.beside(self._follow_removal(ticket, place, gone))
         await asyncio.gather(self._relay.apply(service, instances, unhealthy), self._tables.settled(ticket))
 
@@ -153,8 +158,14 @@ class KernelPlane:
         seconds = 0 if place[1].protocol is Protocol.UDP else self._settings.on_removal.seconds
         if seconds is not None:
             await asyncio.sleep(seconds)
-            await self._flows.end(self._those(place, gone - self._members.get(place, frozenset())))
-        self._tables.forget(*place, gone - self._members.get(place, frozenset()))
+            await self._flows.end(self._those(place, self._still_gone(ticket, place, gone)))
+        for address in self._still_gone(ticket, place, gone):
+            self._tables.forget(*place, {address})
+            del self._left[place, address]
+
+    def _still_gone(self, ticket: int, place: Place, gone: Iterable[Address]) -> frozenset[Address]:
+        """Those that have not come back since: one that left again has the time of its last removal."""
+        return frozenset(address for address in gone if self._left.get((place, address)) == ticket)
 
     def released(self, family: str, port: Port, addresses: frozenset[Address]) -> None:
         """The kernel sends nobody there any more: whoever still waits for an answer is to be balanced anew."""
@@ -165,11 +176,11 @@ class KernelPlane:
 
     async def forget_ended(self) -> None:
         """The kernel is about to be given rules where it may have had none."""
-        await self._flows.forget_ended(self._tables.families, self._numbers)
+        await self._flows.forget_ended(self._tables.families, self._tcp_ports)
 
     @property
-    def _numbers(self) -> frozenset[int]:
-        return frozenset(port.number for port in self._services)
+    def _tcp_ports(self) -> frozenset[int]:
+        return frozenset(port.number for port in self._services if port.protocol is Protocol.TCP)
 
     def _those(self, place: Place, addresses: Iterable[Address]) -> Those:
         return Those(*place, self._tables.marks(*place, addresses))
@@ -250,7 +261,7 @@ class KernelPlane:
             await self._relay.drain(seconds)
             return
         await self._tables.withdraw()
-        ended = self._flows.ended(self._tables.families, self._numbers, seconds)
+        ended = self._flows.ended(self._tables.families, self._tcp_ports, seconds)
         _, cut = await asyncio.gather(self._relay.drain(seconds), ended)
         log.info("connections in the kernel cut: %d", cut)
         try:
@@ -280,13 +291,18 @@ def ports_of(front: Front) -> list[Port]:
 
 def table_of(settings: Settings) -> str:
     """What the tables of a dynproxy with these settings are called."""
-    return table_name(settings.listen, (front.port for front in settings.fronts), settings.containers)
+    return table_name(_address(settings), (front.port for front in settings.fronts), settings.containers)
+
+
+def _address(settings: Settings) -> str | None:
+    """The one address that clients come to; None for every address, however that is said."""
+    return None if settings.listen is None or ip_address(settings.listen).is_unspecified else settings.listen
 
 
 def _empty(settings: Settings, probe: Probe, family: str) -> Ruleset:
     """The table of one family, before it has a port."""
     clients = of_family(settings.allow, 6 if family == "ip6" else 4) if settings.allow else None
-    return Ruleset(family, table_of(settings), settings.listen, forgets=probe.forgets, clients=clients)
+    return Ruleset(family, table_of(settings), _address(settings), forgets=probe.forgets, clients=clients)
 
 
 async def _adopt(tables: KernelTables) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import random
 import time
@@ -19,13 +18,13 @@ from dataclasses import replace
 from ambcore.backoff import backoff
 from ambcore.model import Address
 from ambnet.daemon import cancel
-from ambnet.nft import Nft, NftError, Trouble
+from ambnet.nft import Nft, NftError
 from ambnet.saying import Saying
 from dynproxy import adopted
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.endpoints import Numbers, Want, planned
-from dynproxy.filter_state import digest, generation, marks, take_counts
-from dynproxy.forwarding import open_door
+from dynproxy.filter_state import generation, marks, take_counts
+from dynproxy.filter_watch import FilterWatch, tells_of_a_change
 from dynproxy.kept_table import KeptTable, Wants
 from dynproxy.netlink import NetlinkError
 from dynproxy.ruleset import (
@@ -69,8 +68,8 @@ class KernelTables:
         self._access = asyncio.Lock()
         self._wanted = self._tried = self._done = 0
         self._late = False
-        self._generation: int | None = None
-        self._saying, self._seeing = Saying(log), Saying(log)
+        self._watch = FilterWatch(nft, self.families)
+        self._seeing = Saying(log)
         self._withdrawn = self._removed = False
         self.failures = self.transactions = self.repairs = 0
         self.error: str | None = None
@@ -81,7 +80,7 @@ class KernelTables:
 
     def _unknown(self, rules: Ruleset) -> KeptTable:
         held = replace(rules, fronts=dict.fromkeys(self._ports, NOBODY))
-        return KeptTable(held, Numbers(held))
+        return KeptTable(held, _numbers(held))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -111,7 +110,7 @@ class KernelTables:
                 continue
             kept = with_ports(held, self._ports)
             table.held = replace(rules, fronts=kept.fronts, endpoints=kept.endpoints)
-            table.numbers = Numbers(table.held, random.randint(1, MAX_ENDPOINT))  # noqa: S311 - no secret
+            table.numbers = _numbers(table.held)
             table.sure = held == table.held
             if held.clients != rules.clients:  # whom it lets in is for this process to say, and at once
                 self._changed.set()
@@ -261,7 +260,7 @@ class KernelTables:
         for table in tables:
             self._save_counts(table)
         text = self._rivals + "".join(map(KeptTable.transaction, tables, plans))
-        if not all(table.sure for table in tables):
+        if anew := not all(table.sure for table in tables):
             await self.before_anew()
         before = generation()
         try:
@@ -276,8 +275,7 @@ class KernelTables:
         self.transactions += bool(text)
         self._rivals = ""
         if text:
-            after = generation()
-            self._generation = after if before is not None and after == before + 1 else None
+            self._watch.wrote(before, anew=anew)
         if self.error is not None:
             log.info("the kernel's rules are as they shall be again")
         self.error = None
@@ -309,12 +307,10 @@ class KernelTables:
             try:
                 for table in tables:
                     self._take_up(table)
-                if self._generation is None or generation() != self._generation:
-                    await self._verify(tables)
-                else:
-                    self._remember(tables)
+                if await self._watch.look(tables):
+                    self._changed.set()
             except (NftError, NetlinkError, adopted.UnreadableError) as error:
-                if not _tells_of_a_change(error):
+                if not tells_of_a_change(error):
                     self._seeing.say(
                         type(error).__name__, logging.ERROR, "the kernel's rules cannot be read: %s", error
                     )
@@ -339,34 +335,6 @@ class KernelTables:
             with contextlib.suppress(NetlinkError):  # somebody else was faster
                 self._take_up(table)
 
-    def _remember(self, tables: Iterable[KeptTable]) -> None:
-        """Note what the rules are that we wrote, as long as nobody else changed anything."""
-        for table in tables:
-            if table.rules is None:
-                found = digest(table.held.family, table.held.table)
-                table.rules = found if generation() == self._generation else None
-
-    async def _verify(self, tables: Iterable[KeptTable]) -> None:
-        """Raise what is wrong with the tables, NftError or UnreadableError."""
-        now = generation()
-        for table in tables:
-            items = await self._nft.read(f"list table {table.where}")
-            found = digest(table.held.family, table.held.table)
-            if not adopted.same(items, table.held) or table.rules not in {None, found}:
-                raise adopted.UnreadableError(f"table {table.where} is not as it was written")
-            if table.rules is None:  # nobody knows: have its rules written anew
-                table.ours = False
-                self._changed.set()
-        await self._keep_door_open()
-        self._generation = now
-
-    async def _keep_door_open(self) -> None:
-        """Whoever changed something may have been Docker, with its chains made anew."""
-        if why := await open_door(self._nft, self.families):
-            self._saying.say(why, logging.ERROR, "clients of other machines may not get through: %s", why)
-        else:
-            self._saying.say("", logging.INFO, "nothing is in the way of the kernel's forwarding any more")
-
     async def withdraw(self) -> None:
         """Send nobody on any more; what is connected goes on."""
         nobody = {port: Want("round-robin", {}) for port in self._ports}
@@ -384,12 +352,10 @@ class KernelTables:
             self._removed = True
 
 
+def _numbers(held: Ruleset) -> Numbers:
+    """Numbers go on from a random one: connections live on that bear those of a process before."""
+    return Numbers(held, random.randint(1, MAX_ENDPOINT))  # noqa: S311 - no secret
+
+
 async def _nothing() -> None:
     pass
-
-
-def _tells_of_a_change(error: Exception) -> bool:
-    """Whether the rules are not ours any more, rather than out of sight."""
-    if isinstance(error, NftError):
-        return error.kind is Trouble.REFUSED
-    return not isinstance(error, NetlinkError) or error.errno == errno.ENOENT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -147,6 +148,20 @@ async def test_C10_a_crash_is_told_from_a_refusal(tmp_path: Path) -> None:
     error = await trouble(Nft([program(tmp_path, "kill -SEGV $$")]))
     assert error.kind is Trouble.CRASHED
     assert "SIGSEGV" in str(error)
+
+
+@pytest.mark.parametrize("lacking", ["memfd_create", "pidfd_open"])
+async def test_C10_without_files_or_memory_it_is_an_error_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    nft = Nft([program(tmp_path, "sleep 60")])
+    monkeypatch.setattr(os, lacking, fail)
+    error = await trouble(nft)
+    assert error.kind is Trouble.CRASHED
+    assert "Too many open files" in str(error)
 
 
 def gone(pid_file: Path) -> bool:

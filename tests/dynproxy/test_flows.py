@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -54,9 +55,39 @@ def those(*endpoints: int, port: Port = TCP80) -> Those:
     return Those("ip", port, frozenset(map(mark, endpoints)))
 
 
-def test_connections_are_meant_by_family_protocol_port_and_the_whole_mark() -> None:
-    which = Those("ip6", Port(Protocol.UDP, 53), frozenset({mark(7)})).which
-    assert which == Which(socket.AF_INET6, frozenset({mark(7)}), WHOLE_MARK, socket.IPPROTO_UDP, frozenset({53}))
+def test_connections_are_meant_by_family_protocol_address_port_and_the_whole_mark() -> None:
+    which = Flows("fd00::1")._which(Those("ip6", Port(Protocol.UDP, 53), frozenset({mark(7)})))
+    marks, ports = frozenset({mark(7)}), frozenset({53})
+    assert which == Which(socket.AF_INET6, marks, WHOLE_MARK, socket.IPPROTO_UDP, ports, "fd00::1")
+
+
+async def test_connections_to_an_address_of_another_proxys_are_left_alone(
+    hosts: Hosts, rules: KernelTable, clients: list[Conversation]
+) -> None:
+    """Both may use one port and the same marks."""
+    other, ours = Flows("192.0.2.1"), Flows(hosts.proxy.ipv4)
+    rules.serve(TCP80)
+    await other.end(those(1, 2))
+    assert await asyncio.wait_for(other.ended(["ip"], frozenset({80}), 60), 20) == 0
+    assert all(client.echoes() for client in clients)
+    await ours.end(those(1, 2))
+    assert (other.cut, ours.cut) == (0, 4)
+
+
+async def test_a_thread_that_cannot_be_had_is_a_failure_like_any_other(
+    flows: Flows, clients: list[Conversation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        await flows.forget_ended(["ip"], frozenset({80}))
+        assert await flows.ended(["ip"], frozenset({80}), 60) == 0
+        flows.beside(flows.end(those(1)))
+        await asyncio.sleep(0.05)
+    assert (flows.errors, flows.cut) == (3, 0)
+    assert all(client.echoes() for client in clients)
 
 
 async def test_only_the_connections_of_those_endpoints_are_ended(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ import pytest
 from ambcore.model import Address, Instance, Protocol, Readiness
 from ambnet.nft import Nft, NftError, Trouble
 from dynproxy.config import Front, read
+from dynproxy.flows import Those
 from dynproxy.kernel_plane import KernelPlane, kernel_plane
 from dynproxy.plane import PlaneStats
 from dynproxy.probe import Probe
@@ -164,6 +166,51 @@ async def test_C10_an_nft_that_hangs_keeps_nothing_from_the_relay(scene: Scene) 
     assert [text for _, text, _ in scene.relay.applied] == ["a", "ab", "b"]
     scene.nft.flowing.set()
     await eventually_async(lambda: shows(B, gone=A))
+
+
+async def test_what_is_learnt_while_charge_is_taken_is_not_undone_by_it(scene: Scene) -> None:
+    """Each service is written in turn, and a transaction takes its time."""
+    scene.plane._tables.in_charge = False
+    await scene.plane.apply(SERVICE, (A,))
+    await scene.plane.apply(OTHER, (B,))
+    scene.nft.flowing.clear()
+    taking = asyncio.create_task(scene.plane.take_charge())
+    await scene.nft.called.wait()
+    learnt = asyncio.create_task(scene.plane.apply(OTHER, (C,)))
+    await asyncio.sleep(0)
+    scene.nft.flowing.set()
+    await asyncio.gather(taking, learnt)
+    assert scene.plane._tables.held("ip", Port(Protocol.TCP, 90)) == {C.address}
+    assert scene.relay.applied[-1] == (OTHER, "c", frozenset())
+
+
+async def test_who_leaves_again_has_the_whole_time_of_the_last_removal() -> None:
+    ended: list[float] = []
+    async with running("--on-removal", "drain=1") as scene:
+
+        async def end(those: Those) -> None:
+            if those.marks and those.port == HTTP:
+                ended.append(time.monotonic())
+
+        scene.plane._flows.end = end  # type: ignore[method-assign]
+        await scene.plane.apply(SERVICE, (A, B))
+        await scene.plane.apply(SERVICE, (B,))
+        await scene.plane.apply(SERVICE, (A, B))
+        await asyncio.sleep(0.6)
+        left = time.monotonic()
+        await scene.plane.apply(SERVICE, (B,))
+        await eventually_async(lambda: asyncio.sleep(0, ended))
+        assert ended[0] - left >= 1
+        assert scene.plane._left == {}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])  # noqa: S104
+async def test_every_address_is_served_however_that_is_said(address: str) -> None:
+    async with running("--listen", address) as scene:
+        await scene.plane.apply(SERVICE, (A, A6))
+        assert scene.plane._tables.error is None
+        for family in ("ip", "ip6"):
+            assert "fib" in await listing(family), "any address of this machine's"
 
 
 async def shows(item: Instance, *, gone: Instance) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
@@ -334,6 +335,55 @@ async def test_C9_a_rule_replaced_in_place_is_found_and_undone(nft: FaultyNft, s
         await Nft().apply("add table ip somebody_elses\n")
         await tables.look()
         assert tables.repairs == seen, "its own repair is nobody else's change"
+
+
+@pytest.mark.parametrize("wanted", [(A, B, C), (A,)], ids=["one more", "one less"])
+async def test_C9_a_rule_replaced_just_before_a_change_of_ours_is_found_and_undone(
+    nft: FaultyNft, wanted: tuple[Address, ...]
+) -> None:
+    """That change tells the kernel's generation number like any other: it must not pass for all that happened."""
+    async with running(nft) as tables:
+        await tables.settled(tables.want(http(A, B)))
+        await tables.look()
+        before = await postrouting()
+        await Nft().apply(IN_PLACE.format(handle=before["handle"]))
+        await tables.settled(tables.want(http(*wanted)))
+
+        async def restored() -> bool:
+            await tables.look()
+            return bool((await postrouting())["expr"] == before["expr"])
+
+        await eventually_async(restored)
+        assert await served() == set(wanted)
+        written = tables.transactions
+        await tables.settled(tables.want(http(B)))
+        await tables.look()
+        assert tables.transactions == written + 1, "and then it is known again"
+
+
+@pytest.mark.parametrize("harm", ["", "flush table ip ambassador_53"], ids=["ours stand", "ours are flushed, too"])
+async def test_C9_a_door_that_was_closed_just_before_a_change_of_ours_is_opened(nft: FaultyNft, harm: str) -> None:
+    """Docker makes its chains anew when it starts, and its containers' coming makes changes of ours."""
+    iptables("-N", "DOCKER-USER")
+    iptables("-A", "FORWARD", "-j", "DOCKER-USER")
+    async with running(nft) as tables:
+        await tables.settled(tables.want(http(A)))
+        await tables.look()
+        assert "connmark" in iptables("-S", "DOCKER-USER")
+        iptables("-F", "DOCKER-USER")
+        await Nft().apply(f"{harm}\n")
+        await tables.settled(tables.want(http(A, B)))
+
+        async def opened() -> bool:
+            await tables.look()
+            return "connmark" in iptables("-S", "DOCKER-USER")
+
+        await eventually_async(opened)
+
+
+def iptables(*arguments: str) -> str:
+    """What it says."""
+    return subprocess.run(["iptables-nft", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 async def postrouting() -> dict[str, Any]:
