@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import math
 import os
@@ -131,7 +132,7 @@ async def _run_job(job: Callable[[], Awaitable[None]]) -> None:
 def run(story: Story, *, deadline: float) -> int:
     """Run a program to its end and return its exit code.
 
-    SIGTERM and SIGINT set `life.stopping`; a second one, or `deadline` + 5 s, ends the process at once with code 1:
+    SIGTERM and SIGINT set `life.stopping`; a second signal, or `deadline` + 5 s, ends the process at once with code 1:
     whoever waits for us gets an answer.
     """
     return asyncio.run(_live(story, deadline))
@@ -140,9 +141,10 @@ def run(story: Story, *, deadline: float) -> int:
 async def _live(story: Story, deadline: float) -> int:
     life = Life(deadline)
     loop = asyncio.get_running_loop()
+    signals = itertools.count()
 
     def on_signal(number: signal.Signals) -> None:
-        if life.stopping.is_set():
+        if next(signals):  # a program that stops of its own accord may be told to as well, once
             log.warning("second %s: leaving at once", number.name)
             _leave()
         life.stop(number.name)

@@ -36,7 +36,7 @@ class Forwarder:
         self.settings = settings
         self.turns = turns
         self.exit_code = 0
-        self.stopping = False
+        self.signalled = self.stopping = False
         self.loop = Loop()
         access = Access(settings.allow, settings.accept_proxy)
         self.relay = relay_within(self.loop, settings.limits, raise_file_limit(), self._on_broken, access)
@@ -71,11 +71,14 @@ class Forwarder:
         return self.exit_code
 
     def _stop(self) -> None:
-        """Finish what is open; asked again, leave at once."""
-        if self.stopping:
+        """Told by a signal: finish what is open, if that is not under way; by a second one: leave at once."""
+        if self.signalled:
             log.warning("asked again: leaving at once")
             self.exit_code = 1
             self.loop.stop()
+            return
+        self.signalled = True
+        if self.stopping:
             return
         self.stopping = True
         log.info("stopping: %d connections open", self.relay.connections)

@@ -20,6 +20,7 @@ from ambnet.daemon import run
 
 async def story(life):
     print("up", flush=True)
+    {before}
     await life.stopping.wait()
     {ending}
     print("down", flush=True)
@@ -29,8 +30,8 @@ sys.exit(run(story, deadline={deadline}))
 """
 
 
-def start(ending: str = "pass", deadline: float = 5) -> subprocess.Popen[str]:
-    source = PROGRAM.format(ending=ending, deadline=deadline)
+def start(ending: str = "pass", deadline: float = 5, before: str = "pass") -> subprocess.Popen[str]:
+    source = PROGRAM.format(before=before, ending=ending, deadline=deadline)
     process = subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
@@ -53,6 +54,14 @@ def test_second_signal_ends_at_once() -> None:
     process.terminate()
     assert process.communicate(timeout=5)[0] == ""
     assert process.returncode == 1
+
+
+def test_C6_the_first_signal_to_a_program_that_stops_of_its_own_accord_changes_nothing() -> None:
+    """Another process has taken over, say, and then a supervisor stops this one."""
+    process = start("await asyncio.sleep(1)", before="life.stop('another serves')")
+    process.terminate()
+    assert process.communicate(timeout=10)[0] == "down\n"
+    assert process.returncode == 0
 
 
 def test_program_that_hangs_is_ended_after_its_deadline() -> None:

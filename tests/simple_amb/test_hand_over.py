@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_C6_simple_amb_hands_over(start: Start, port: int) -> None:
             assert one.process.wait(PATIENCE) == 0
             one = two
     assert wrong == []
+
+
+def test_C6_the_one_before_may_be_stopped_once_and_finishes_what_it_has(start: Start, port: int) -> None:
+    """Whoever has started the next one stops the old one, as people do; a second signal is meant otherwise."""
+    one = start()
+    one.wait_for("forwarding", PATIENCE)
+    eventually(lambda: connects(port), PATIENCE)
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        assert ask(client) == b"there\n"
+        start()
+        one.wait_for("finishing", PATIENCE)
+        one.process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            one.process.wait(0.5)
+        assert ask(client) == b"there\n"
+    assert one.process.wait(PATIENCE) == 0
 
 
 def connects(port: int) -> bool:
