@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ambcore.model import join_host_port
+from ambnet.relay.loop import Timer
 from ambnet.relay.relay import Relay
 from ambnet.relay.route import Route
 from ambnet.relay.upstream import Endpoint
@@ -21,6 +22,7 @@ from simple_amb.wiring import Forward, Target
 log = logging.getLogger("targets")
 
 FRESH = 1.0  # seconds an answer is used again: a burst of clients asks once
+PATIENCE = 1.0  # seconds that clients wait for another answer: glibc may take 10 for each server that is silent
 
 Lookup = Callable[[str], list[str]]
 
@@ -60,10 +62,10 @@ def by_name(forward: Forward, lookup: Lookup = look_up) -> Forward:
 class Targets(Route):
     """A route over fixed targets in order, each with all its addresses.
 
-    While names are looked up clients wait; if that fails, the last addresses known of the name are used.
+    While names are looked up clients wait; if that fails or takes long, the last addresses known are used.
     """
 
-    __slots__ = ("_asked_at", "_asking", "_failed", "_known", "_look_up", "_names", "_relay", "_targets")
+    __slots__ = ("_answered_at", "_asking", "_failed", "_known", "_look_up", "_names", "_relay", "_targets", "_waiting")
 
     def __init__(
         self, relay: Relay, targets: Sequence[Target], lookup: Lookup = look_up, name: str = "targets"
@@ -74,20 +76,27 @@ class Targets(Route):
         self._look_up = lookup
         self._known = {host: [host] for host, _ in targets if is_literal(host)}
         self._names = [host for host in dict.fromkeys(host for host, _ in targets) if host not in self._known]
-        self._asked_at = -FRESH
+        self._answered_at = -FRESH
         self._asking = False
+        self._waiting: Timer | None = None  # ends the time in which clients wait for the look-up that runs
         self._failed: set[str] = set()
-        if not self._names:
-            self._take_over({})
+        if self._known:
+            self._use_known()
 
     def prepare(self) -> bool:
-        """Start a look-up unless all are addresses or were looked up just now; false while one runs."""
-        if not self._names or (not self._asking and time.monotonic() - self._asked_at < FRESH):
+        """Start a look-up unless all are addresses or were looked up just now; false while one runs, but not long."""
+        if not self._names or (not self._asking and time.monotonic() - self._answered_at < FRESH):
             return True
         if not self._asking:
             self._asking = True
+            self._waiting = self._relay.loop.call_later(PATIENCE, self._wait_no_longer)
             threading.Thread(target=self._ask, name="lookup", daemon=True).start()
-        return False
+        return self._waiting is None
+
+    def _wait_no_longer(self) -> None:
+        """The look-up goes on, and clients are led to what is known; where nothing is, they are parked as ever."""
+        self._waiting = None
+        self._relay.reconsider(self)
 
     def _ask(self) -> None:
         """In a thread of its own: getaddrinfo waits as long as the resolver's configuration says."""
@@ -107,15 +116,22 @@ class Targets(Route):
                 self._failed.discard(name)
                 self._known[name] = answer
         self._asking = False
-        self._asked_at = time.monotonic()
+        self._answered_at = time.monotonic()
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._use_known()
+        if not self.upstreams and self._relay.parked:  # those who wait are served when the resolver is well again
+            self._relay.loop.call_later(FRESH, self.prepare)
+
+    def _use_known(self) -> None:
+        """Lead clients to every address that is known."""
         endpoints = {
             (address, port): Endpoint(join_host_port(host, port), address, port)
             for host, port in self._targets
             for address in self._known.get(host, ())
         }
         self._relay.apply(self, endpoints.values())
-        if not endpoints and self._relay.parked:  # those who wait are served when the resolver is well again
-            self._relay.loop.call_later(FRESH, self.prepare)
 
     def _say_failed(self, name: str, error: OSError) -> None:
         if name not in self._failed:

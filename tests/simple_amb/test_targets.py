@@ -15,7 +15,7 @@ from ambcore.model import Protocol
 from ambnet.relay.limits import Limits
 from ambnet.relay.loop import Loop
 from ambnet.relay.relay import Relay
-from simple_amb.targets import FRESH, Targets, by_name, look_up
+from simple_amb.targets import FRESH, PATIENCE, Targets, by_name, look_up
 from simple_amb.wiring import Forward
 from tests.support.relay_peers import Greeter, ask, in_thread
 
@@ -135,6 +135,36 @@ def test_who_waits_for_a_name_nobody_knows_yet_is_served_when_somebody_does(rela
         relay.reset_all()
         asking.join(5)
         assert answers == ["late"]
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+def test_a_resolver_that_is_silent_keeps_nobody_from_what_is_known(relay: Relay, *, told_before: bool) -> None:
+    """For a moment another answer is waited for; an address beside the name is known without any."""
+    with Greeter("known") as known, socket.create_server(("127.0.0.1", 0)) as listener:
+        resolver = Resolver(a=["127.0.0.1"])
+        port = known.address[1]
+        targets = Targets(relay, [("a", port)] if told_before else [("a", 1), ("127.0.0.1", port)], resolver)
+        if told_before:
+            looked_up(relay, targets)
+            relay.loop.call_later(FRESH, relay.loop.stop)
+            relay.loop.run()
+        resolver.may_answer.clear()
+        asked = len(resolver.asked)
+        relay.listen(listener.dup(), targets)
+        answers: list[str] = []
+
+        def clients() -> None:
+            answers.extend(ask(listener.getsockname()) for _ in range(3))
+            relay.loop.call_soon_threadsafe(relay.loop.stop)
+
+        asking = in_thread(clients)
+        relay.loop.call_later(5 * PATIENCE, relay.loop.stop)
+        relay.loop.run()
+        relay.reset_all()
+        asking.join(5)
+        resolver.may_answer.set()
+        assert answers == ["known"] * 3
+        assert len(resolver.asked) == asked + 1
 
 
 def test_the_system_s_resolver_knows_localhost() -> None:
