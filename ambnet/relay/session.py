@@ -201,13 +201,13 @@ class Side:
         try:
             count = os.splice(self.fd, pipe.sink, SIZE, flags=MOVE)
         except BlockingIOError:
-            return
+            count = 0
         except OSError:
             self.session.reset()
             return
-        if not count:
+        if not count:  # a FIN, or an urgent mark: splice(2) stops in front of one for ever, read(2) goes past it
             self.return_pipe()
-            self._end()
+            self.ready(IN)
             return
         self.quiet = False
         self.carried += count
