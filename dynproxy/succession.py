@@ -72,7 +72,8 @@ class Succession:
             self._soon(plane.give_charge(), then)
 
         def resume() -> None:
-            self._soon(plane.take_charge())
+            if not self.over:  # else another process writes by now
+                self._soon(plane.take_charge())
 
         def over() -> None:
             self.over = True
