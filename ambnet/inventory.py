@@ -44,8 +44,8 @@ class Inventory:
     """Runs by `run()`; tells `observer` everything.
 
     `known` is set once every container of a first list was looked at, be it in vain. `blind` says why one could not be
-    looked at though the daemon is there, by id. `before_list` is awaited before each list and may raise DockerError.
-    For metrics: `lists`, `looks`.
+    looked at though the daemon is there, or what became of telling `observer`, by id. `before_list` is awaited before
+    each list and may raise DockerError. For metrics: `lists`, `looks`.
     """
 
     def __init__(
@@ -175,15 +175,28 @@ class Inventory:
             self._looked(container)
             return
         self.looks += 1
-        self.blind.pop(container, None)
-        if not self.blind:
-            self._sight.say("clear", logging.INFO, "docker tells about every container again")
         if inspected is None:
             self._seen.discard(container)
         else:
             self._seen.add(container)
-        self._observer.saw(container, inspected)
+        try:
+            self._observer.saw(container, inspected)
+        except Exception as error:  # noqa: BLE001 - a defect of ours is said, and the other containers are served
+            self._unforeseen(container, repr(error))
+        else:
+            self._clear(container)
         self._looked(container)
+
+    def _unforeseen(self, container: str, why: str) -> None:
+        """Said once; the next list has it looked at again."""
+        if self.blind.get(container) != why:
+            log.critical("unforeseen, while looking at %s, what is known of it stays: %s", container[:12], why)
+        self.blind[container] = why
+
+    def _clear(self, container: str) -> None:
+        self.blind.pop(container, None)
+        if not self.blind:
+            self._sight.say("clear", logging.INFO, "docker tells about every container again")
 
     def _looked(self, container: str) -> None:
         if self._first is not None and not self.known.is_set():

@@ -270,7 +270,7 @@ def _published_texts(inspected: Mapping[str, Any]) -> Iterator[str]:
 
 def _number(port: str) -> tuple[int, str]:
     number = port.partition("/")[0]
-    return (int(number) if number.isdecimal() else 0), port
+    return (int(number[:6]) if number.isdecimal() else 0), port
 
 
 def _publish(port: object) -> str:

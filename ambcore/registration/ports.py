@@ -68,8 +68,10 @@ def _known(names: Iterable[str] | None) -> list[str]:
 
 
 def _is_port(name: str) -> bool:
-    number, _, protocol = name.partition("/")
-    return number.isascii() and number.isdecimal() and 1 <= int(number[:6]) <= 65535 and protocol in ("tcp", "udp")
+    try:
+        return _number(name) > 0 and name.partition("/")[2] in ("tcp", "udp")
+    except ValueError:
+        return False
 
 
 def _number(name: str) -> int:

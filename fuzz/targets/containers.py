@@ -52,6 +52,7 @@ WHOLE: dict[str, Any] = {
         "Networks": {"bridge": {"IPAddress": "172.17.0.5", "GlobalIPv6Address": "", "IPPrefixLen": 16}, "n": None},
     },
 }
+ODD_PORTS = ("000080/tcp", "00080/tcp", "0/udp", "65536/tcp", "80/TCP", "6379", "/tcp", f"{'9' * 5000}/tcp")
 NETWORK: dict[str, Any] = {
     "Name": "bridge",
     "Driver": "bridge",
@@ -73,10 +74,10 @@ def container(data: bytes) -> None:
     host, conventions = feed.pick(HOSTS), feed.pick(CONVENTIONS)
     document = feed.changed(WHOLE)
     for _ in range(feed.below(3)):  # labels and variables, which anybody may set who may start a container
-        if isinstance(config := document.get("Config") if isinstance(document, dict) else None, dict):
-            kept = {name: text for name in ("Labels",) if isinstance(text := config.get(name), dict)}
-            labels = kept.get("Labels", {}) | {feed.text(): feed.text()}
-            document = document | {"Config": config | {"Labels": labels}}
+        document = _with(document, "Config", "Labels", {feed.text(): feed.text()})
+    for _ in range(feed.below(3)):
+        document = _with(document, "Config", "ExposedPorts", {feed.pick(ODD_PORTS): {}})
+        document = _with(document, "NetworkSettings", "Ports", {feed.pick(ODD_PORTS): BOUND})
     try:
         inspected = shape.container(document)
     except ValueError:
@@ -95,6 +96,14 @@ def container(data: bytes) -> None:
     explain_wish(inspected, wish, host)
     run_of(inspected)
     _locally(inspected)
+
+
+def _with(document: Any, part: str, field: str, more: dict[str, Any]) -> Any:
+    """The document with more in one of its objects, if it still has that part."""
+    if not isinstance(document, dict) or not isinstance(found := document.get(part), dict):
+        return document
+    before = found.get(field)
+    return document | {part: found | {field: (before if isinstance(before, dict) else {}) | more}}
 
 
 def _hold(instance: Instance) -> None:

@@ -218,6 +218,25 @@ async def test_one_that_cannot_be_looked_at_is_said_once_and_holds_up_nobody(
     assert [record.levelname for record in caplog.records if "docker tells" in record.message] == ["WARNING", "INFO"]
 
 
+async def test_one_that_its_observer_cannot_take_is_said_once_and_holds_up_nobody(
+    fake: FakeDocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect of ours that one container's answer meets must not end what keeps the others."""
+    bad = fake.start("bad")
+    fake.start("good")
+    fake.containers[bad]["State"].pop("Running")  # which Picture reads
+    async with watching(fake.url, resync=0.2) as (found, picture):
+        await asyncio.wait_for(found.known.wait(), 10)
+        await until(lambda: found.lists > 3)
+        assert set(picture.running) == {"good"}
+        assert found.blind == {bad: "KeyError('Running')"}
+        fake.containers[bad]["State"]["Running"] = True
+        await until(lambda: set(picture.running) == {"good", "bad"})
+        assert not found.blind
+    (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert bad[:12] in line.message
+
+
 async def test_a_look_can_be_asked_for_and_put_off(fake: FakeDocker) -> None:
     identity = fake.start("web")
     async with watching(fake.url) as (found, picture):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ambcore.model import Protocol, parse_ip
 from ambcore.registration.conventions import Conventions, Findings, find, image_name
+from ambcore.registration.explain import explain_container
 from ambcore.registration.extract import Host, Reason
 from tests.support.inspections import ALL, ID, binding, container, stopped
 
@@ -239,6 +240,22 @@ def test_one_that_does_not_run_or_publishes_nothing_says_so() -> None:
     assert reasons(find(one({"80/sctp": EVERYWHERE}), PLAIN, HOST)) == [Reason.NOT_PUBLISHED]
     beside = find(one({}, exposed=["80/tcp"], mode="container:4f"), PLAIN, HOST)
     assert beside.refusals[0].text == "web publishes no port (its network is that of container:4f)"
+
+
+@pytest.mark.parametrize("odd", ["000080/tcp", "0/tcp", "65536/tcp", "/tcp", "\u0661/tcp", f"{'9' * 5000}/tcp"])
+def test_a_port_whose_number_nobody_would_write_is_left_out_and_its_sibling_is_told(odd: str) -> None:
+    """A daemon would not say so, but who stands in for one may: it must not cost the container, nor the host."""
+    for conventions, inspected in (
+        (PLAIN, one({"443/tcp": EVERYWHERE})),
+        (PLAIN, one({}, exposed=["443/tcp"], mode="host")),
+        (Conventions("here", internal=True), in_networks("front")),
+    ):
+        before = find(inspected, conventions, HOST)
+        assert before.instances
+        inspected["Config"]["ExposedPorts"][odd] = {}
+        inspected["NetworkSettings"]["Ports"][odd] = list(EVERYWHERE)
+        assert find(inspected, conventions, HOST) == before
+        assert explain_container(inspected, conventions, HOST)
 
 
 @pytest.mark.parametrize("variable", ["SERVICE_NAME=a/b", "SERVICE_X=a\nb", f"SERVICE_X={'x' * 2000}"])
