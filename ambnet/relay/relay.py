@@ -164,7 +164,9 @@ class Relay:
         self.loop.call_later(PAUSE, lambda: self._go_on(listener))
 
     def _go_on(self, listener: Listener) -> None:
-        if listener in self.listeners and not self.full:
+        if self.full:
+            self._waiting_for_room = True
+        elif listener in self.listeners:
             listener.resume()
 
     def listener_broken(self, listener: Listener, error: OSError) -> None:
@@ -175,8 +177,8 @@ class Relay:
         self._on_broken(listener, error)
 
     def _accept_again(self) -> None:
-        if not self.full:
-            self._waiting_for_room = False
+        self._waiting_for_room = self.full
+        if not self._waiting_for_room:
             for listener in self.listeners:
                 listener.resume()
 
