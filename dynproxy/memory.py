@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,14 +156,14 @@ def _read(path: Path) -> tuple[bytes, float]:
 
 
 def _write(path: Path, prefix: str, snapshot: Snapshot, proved: float) -> None:
-    """Replace a file in one step."""
+    """Replace a file in one step. Others may be at it: a write that was given up, a process that is to follow."""
     data = encode(prefix, snapshot)
     if len(data) > LARGEST:
         raise ValueError(f"{prefix} has {len(data)} bytes, more than {LARGEST}")
-    new = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+    new = Path(name)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

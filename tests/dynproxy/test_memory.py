@@ -7,8 +7,10 @@ import contextlib
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,67 @@ async def test_a_disk_that_cannot_be_written_is_said_once_and_costs_nothing_else
         await memory.leave(prefix)
     assert memory.error is not None
     assert [record.levelno for record in caplog.records if record.name == "memory"] == [logging.WARNING]
+
+
+async def test_without_a_thread_it_is_said_that_nothing_is_kept(
+    etcd: Etcd, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    memory = Memory(tmp_path)
+    async with PrefixWatch(etcd, prefix) as watch:
+        memory.keep(prefix, watch)
+        assert await anext(watch)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            await memory.leave(prefix)
+    assert "no thread can be started" in (memory.error or "")
+
+
+class HeldUp:
+    """fsync(2) of a disk that lets each write through when it is told to."""
+
+    def __init__(self) -> None:
+        self.writes: list[threading.Event] = []
+
+    def __call__(self, _descriptor: int) -> None:
+        self.writes.append(may_pass := threading.Event())
+        assert may_pass.wait(30)
+
+
+async def test_a_write_that_the_disk_held_up_does_the_next_no_harm(
+    etcd: Etcd, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one of a life may begin while one that was given up is under way: neither tears what the other has."""
+    disk = HeldUp()
+    monkeypatch.setattr(os, "fsync", disk)
+    memory = Memory(tmp_path)
+
+    async def under_way(writes: int) -> bool:
+        return len(disk.writes) == writes
+
+    async def recalled(value: bytes) -> bool:
+        known = memory.recall(prefix)
+        return known is not None and [item.value for item in known.snapshot.items] == [value]
+
+    await etcd.put(f"{prefix}one".encode(), b"1")
+    async with PrefixWatch(etcd, prefix) as watch:
+        memory.keep(prefix, watch)
+        assert isinstance(await anext(watch), Listed)
+        async with background(memory.run):
+            await eventually_async(partial(under_way, 1))
+        await etcd.put(f"{prefix}one".encode(), b"2")
+        assert await anext(watch)
+        leaving = asyncio.create_task(memory.leave(prefix))
+        await eventually_async(partial(under_way, 2))
+        disk.writes[0].set()
+        await eventually_async(partial(recalled, b"1"))
+        disk.writes[1].set()
+        await leaving
+        await eventually_async(partial(recalled, b"2"))
+    assert memory.error is None
+    assert len(os.listdir(tmp_path)) == 1  # noqa: PTH208
 
 
 async def test_without_etcd_the_watch_goes_on_with_what_was_known(etcd: Etcd, prefix: str, tmp_path: Path) -> None:
