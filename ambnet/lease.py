@@ -92,6 +92,11 @@ class LeaseKeeper:
                 text = "lease %x could not be taken back, it runs out by itself in %d s: %s"
                 log.log(self._level(logging.WARNING), text, lease, self.ttl, error)
 
+    @property
+    def missing(self) -> str | None:
+        """Why there is no lease; None while there is one."""
+        return None if self.lease else f"there is no lease: {self.last_error or 'etcd has not answered yet'}"
+
     async def held(self, within: float) -> int:
         """The lease's id, waiting for one if need be. Raises RegistryUnavailableError after `within` seconds."""
         try:
@@ -100,7 +105,7 @@ class LeaseKeeper:
                     self._granted.clear()
                     await self._granted.wait()
         except TimeoutError:
-            raise RegistryUnavailableError(f"no lease: {self.last_error or 'etcd has not answered yet'}") from None
+            raise RegistryUnavailableError(self.missing or "there was no lease in time") from None
         return self.lease
 
     def lost(self, lease: int) -> None:
@@ -124,8 +129,7 @@ class LeaseKeeper:
                 self._trouble("denied", logging.ERROR, error)
                 await asyncio.sleep(next(self._denied_pauses))
             except RegistryError as error:
-                if self.lease or not self.grants:
-                    self._trouble("lost", logging.WARNING, error)
+                self._trouble("lost", logging.WARNING, error)
                 await asyncio.sleep(next(self._pauses))
             except Exception as error:  # noqa: BLE001 - a defect of ours is said, but must not end the heartbeat
                 log.critical("unforeseen, while holding lease %x: %r", self.lease, error)
@@ -188,7 +192,8 @@ class LeaseKeeper:
         if self.state is states.Lease.HELD and time.monotonic() - self._renewed > self.ttl:
             self._step(LeaseEvent.SILENT)
         if self._etcd.connected:
-            self._say(state, level, "lease %x: %s; trying again", self.lease, error)
+            what = f"lease {self.lease:x}" if self.lease else "no lease"
+            self._say(state, level, "%s: %s; trying again", what, error)
 
     def _say(self, state: str, level: int, text: str, *arguments: object) -> None:
         self._saying.say(state, self._level(level), text, *arguments)

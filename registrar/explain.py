@@ -23,12 +23,14 @@ MOST = 50  # containers that are told of one by one
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """How the records are kept now. `lease` is its id in hexadecimal, `etcd` and `docker` are why those do not answer,
-    `denied` is why etcd will not let us write; all are empty where there is nothing to say.
+    """How the records are kept now. `lease` is its id in hexadecimal, `missing` is why there is none, `etcd` and
+    `docker` are why those do not answer, `denied` is why etcd will not let us write; all are empty where there is
+    nothing to say.
     """
 
     lease: str
     state: Lease
+    missing: str = ""
     etcd: str = ""
     docker: str = ""
     denied: str = ""
@@ -107,15 +109,16 @@ def since(refusal: Refusal) -> Finding:
 
 
 def record(kept: Kept, keeping: Keeping) -> Finding:
-    """What became of an instance's record."""
+    """What became of an instance's record; it stands as long as its lease."""
     one = kept.wanted
     name = f"{one.service}/{kept.record or one.id}"
     if kept.superseded:
         text = f"{name} was taken over by another registrar of this host, and is left alone"
         return Finding(Level.AMBER, "record", text, "stop one of the two")
-    if kept.record is None:
-        why = keeping.denied or keeping.etcd or ("" if keeping.lease else "there is no lease yet")
-        text = f"{name} is not written yet{f': {why}' if why else ''}"
+    if kept.record is None or keeping.missing:
+        why = keeping.denied or keeping.etcd or keeping.missing
+        fate = "is not written yet" if kept.record is None else "stands no more"
+        text = f"{name} {fate}{f': {why}' if why else ''}"
         do = "grant registrar's user the right to write there" if keeping.denied else "see why etcd does not take it"
         return Finding(Level.RED, "record", text, do)
     under = f"{name} stands at {one.address}, under lease {keeping.lease}"

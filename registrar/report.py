@@ -58,6 +58,8 @@ class Report(ABC):
             return "docker was not reached yet"
         if not self._means.keeper.grants:
             return "etcd was not reached yet"
+        if (why := self._means.keeper.missing) is not None:
+            return why
         return None if self._agent.settled else "the registry does not hold what it should yet"
 
     def status(self) -> dict[str, Any]:
@@ -98,6 +100,7 @@ class Report(ABC):
         return Keeping(
             lease=f"{keeper.lease:x}" if keeper.lease else "",
             state=keeper.state,
+            missing=keeper.missing or "",
             etcd="" if etcd.connected else etcd.last_error or "it has not answered yet",
             docker="" if engine.connected else f"{engine.url} does not answer",
             denied=self._agent.denied or "",

@@ -79,6 +79,12 @@ def test_what_was_refused_since_the_inspection_or_for_another_is_red() -> None:
             "web/here:web-1:80 is not written yet: http://a: refused",
         ),
         (
+            Kept(ONE, ONE.id),
+            Keeping("", Lease.NONE, missing="there is no lease: space exceeded"),
+            Level.RED,
+            "web/here:web-1:80 stands no more: there is no lease: space exceeded",
+        ),
+        (
             Kept(ONE, f"{ONE.id}@here"),
             WELL,
             Level.AMBER,
