@@ -75,14 +75,17 @@ class RelayPlane:
             await self.apply(front.service, *self._given[front.service])
 
     async def _hand_out(self, opened: Iterable[Listening]) -> None:
-        """Have every worker serve these, as far as we may."""
+        """Have every worker serve these, as far as we may. Each knows the routes before anybody can apply instances."""
+        orders = [
+            (worker, listening, self._route_setup(route, sockets))
+            for listening in opened
+            for slot, worker in enumerate(self._workers)
+            for route, sockets in listening.routes(slot)
+        ]
+        for worker, _, setup in orders:
+            worker.introduce(setup)
         await asyncio.gather(
-            *(
-                self._hand_in(worker, listening, partial(worker.open, self._route_setup(route, sockets)))
-                for listening in opened
-                for slot, worker in enumerate(self._workers)
-                for route, sockets in listening.routes(slot)
-            )
+            *(self._hand_in(worker, listening, partial(worker.open, setup)) for worker, listening, setup in orders)
         )
 
     async def take_charge(self) -> None:

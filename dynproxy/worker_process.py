@@ -91,12 +91,12 @@ class Worker:
         self._newest[endpoints.service] = endpoints
         self._tell_newest(endpoints.service)
 
-    def open(self, setup: RouteSetup) -> None:
-        """Have it serve more sockets, which `setup` names by our own numbers. Raises OSError when it takes none now.
-
-        The route comes first, in order with its instances; the sockets follow by their own way.
-        """
+    def introduce(self, setup: RouteSetup) -> None:
+        """Tell it of a route, in order with the route's instances; the sockets follow by their own way."""
         self._say(replace(setup, listeners=()))
+
+    def open(self, setup: RouteSetup) -> None:
+        """Have it serve more sockets, which `setup` names by our own numbers. Raises OSError when it takes none now."""
         if not self.ended.is_set():
             hand_in(self._door, setup)
 

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ambcore.model import Address, Instance
+from ambcore.model import Address, Instance, Protocol
 from bench.load import Target, ask
-from dynproxy.config import read
+from dynproxy.config import Front, read
 from dynproxy.relay_plane import RelayPlane, relay_plane
 from tests.support.named_server import NamedServer
 from tests.support.ports import free_port
@@ -30,8 +30,8 @@ async def running(workers: int) -> AsyncIterator[tuple[RelayPlane, Target]]:
         yield plane, Target(port)
 
 
-def instance(server: NamedServer) -> Instance:
-    return Instance(SERVICE, server.name, Address("127.0.0.1", server.port))
+def instance(server: NamedServer, service: str = SERVICE) -> Instance:
+    return Instance(service, server.name, Address("127.0.0.1", server.port))
 
 
 def open_files(pid: int) -> int:
@@ -95,6 +95,17 @@ async def test_changes_while_a_worker_starts_reach_it() -> None:
                     await asyncio.gather(*applying)
             await asyncio.wait_for(plane.apply(SERVICE, (instance(b),)), 5)
             assert await ask(target) == "b"
+
+
+async def test_instances_applied_while_their_route_is_opened_reach_workers_that_know_it() -> None:
+    """Whoever opens a front and whoever follows its service do not wait for each other."""
+    with NamedServer("a") as a:
+        async with running(2) as (plane, _):
+            before, later = plane.stats().processes, Target(free_port())
+            opening = plane.open(Front("later", later.port, Protocol.TCP))
+            await asyncio.gather(opening, plane.apply("later", (instance(a, "later"),)))
+            assert {await ask(later) for _ in range(10)} == {"a"}
+            assert plane.stats().processes == before
 
 
 async def test_a_worker_that_dies_just_before_a_drain_is_not_replaced() -> None:
