@@ -12,7 +12,7 @@ from typing import Any
 
 from ambcore.errors import ConfigError
 from ambnet.daemon import Life, cancel
-from ambnet.handover.heir import Arrival, arrive, claim, is_our_turn, say_ready
+from ambnet.handover.heir import Arrival, arrive, check_turn, claim, say_ready
 from ambnet.handover.holder import Holder
 from ambnet.handover.words import OPTION, PACKET
 from ambnet.relay.inherited import inherited
@@ -51,8 +51,8 @@ class Succession:
             if not word.done():
                 prepared.result()
                 say_ready(holder)
-            if is_our_turn(await word):
-                claim(holder)
+            check_turn(await word)
+            claim(holder)
         finally:
             await cancel(word)
             holder.close()

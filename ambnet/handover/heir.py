@@ -138,11 +138,10 @@ def _receive(channel: socket.socket, got: list[socket.socket]) -> None:
         raise ConfigError(OPTION, _refusal(word))
 
 
-def is_our_turn(word: bytes) -> bool:
-    """Whether it is, by what the holder's end of the channel gave last; claim it then. Raises ConfigError for `no`."""
+def check_turn(word: bytes) -> None:
+    """Raises ConfigError unless it is our turn by this word, the last one of the holder's; empty when that has gone."""
     if word not in {b"", YOURS}:
         raise ConfigError(OPTION, _refusal(word))
-    return True
 
 
 def claim(holder: socket.socket) -> None:
@@ -153,7 +152,7 @@ def claim(holder: socket.socket) -> None:
         holder.setblocking(False)
         with contextlib.suppress(OSError):
             while word := holder.recv(PACKET):
-                is_our_turn(word)
+                check_turn(word)
 
 
 def say_ready(holder: socket.socket) -> None:
@@ -170,8 +169,8 @@ def take_over(holder: socket.socket) -> None:
         word = holder.recv(PACKET)
     except ConnectionError:
         word = b""
-    if is_our_turn(word):
-        claim(holder)
+    check_turn(word)
+    claim(holder)
 
 
 def _refusal(word: bytes) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ambcore.errors import ConfigError
-from ambnet.handover.heir import Arrival, arrive, claim, is_our_turn, say_ready
+from ambnet.handover.heir import Arrival, arrive, check_turn, claim, say_ready
 from ambnet.handover.holder import Holder
 from ambnet.handover.words import ALL, HELLO, MINE, PACKET, READY, YOURS
 from ambnet.relay.loop import IN, Loop, Timer
@@ -129,7 +129,7 @@ def test_it_gets_the_very_sockets_and_takes_over_step_by_step(path: Path) -> Non
         assert [sock.type for sock in two.sockets] == [sock.type for sock in one.sockets]
         one.wait_for()
         say_ready(holder_of(two))
-        assert is_our_turn(word(two))
+        check_turn(word(two))
         one.wait_for("pause")
         claim(holder_of(two))
         one.wait_for("pause", "over")
@@ -155,7 +155,7 @@ def test_one_that_goes_at_any_step_leaves_the_other_serving(path: Path, steps: t
         one.wait_for(*expected)
         with arriving(path) as three:
             say_ready(holder_of(three))
-            assert is_our_turn(word(three))
+            check_turn(word(three))
             claim(holder_of(three))
         one.wait_for(*expected, "pause", "over")
 
@@ -207,7 +207,7 @@ def test_one_that_ends_gives_way_at_once(path: Path) -> None:
     with serving(path) as one, arriving(path) as two:
         one.do(one.holder.yield_now)
         one.do(one.holder.close)
-        assert is_our_turn(word(two))
+        check_turn(word(two))
         claim(holder_of(two))
         assert word(two) == b""
 
