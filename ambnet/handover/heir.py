@@ -132,8 +132,10 @@ def _receive(channel: socket.socket, got: list[socket.socket]) -> None:
     channel.send(HELLO + b"%d" % VERSION)
     word = SOCKETS
     while word == SOCKETS:
-        word, descriptors, _, _ = socket.recv_fds(channel, PACKET, MOST)
+        word, descriptors, flags, _ = socket.recv_fds(channel, PACKET, MOST)
         got += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if flags & socket.MSG_CTRUNC:
+            raise ConfigError(OPTION, "we were given more sockets than we may have open files; see `ulimit -n`")
     if word != ALL or not got:
         raise ConfigError(OPTION, _refusal(word))
 

@@ -142,6 +142,25 @@ def test_hundreds_of_sockets_pass(path: Path) -> None:
             assert len(two.sockets) == 303
 
 
+POOR = """
+import resource, sys
+from ambnet.handover.heir import arrive
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+arrive(sys.argv[1])
+"""
+
+
+def test_one_that_may_not_have_so_many_files_says_so_and_leaves_the_other_serving(path: Path) -> None:
+    """The kernel drops the sockets that do not fit, and tells only who asks: their clients would wait for ever."""
+    with serving(path) as one:
+        one.sockets += [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(50)]
+        command = [sys.executable, "-c", POOR, str(path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert "--hand-over: we were given more sockets than we may have open files" in done.stderr
+        with arriving(path) as three:
+            assert len(three.sockets) == 53
+
+
 @pytest.mark.parametrize("steps", [(), (READY,), (b"nonsense",), (READY, b"nonsense"), (MINE,)])
 def test_one_that_goes_at_any_step_leaves_the_other_serving(path: Path, steps: tuple[bytes, ...]) -> None:
     """And the next one is welcome."""
