@@ -7,6 +7,7 @@ close a listener takes this way, too: it must not overtake the listener.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class Doors:
 
     def _ready(self, _events: int) -> None:
         try:
-            packet, fds, _flags, _address = socket.recv_fds(self._sock, PACKET, MOST)
+            packet, fds, flags, _address = socket.recv_fds(self._sock, PACKET, MOST)
         except BlockingIOError:
             return
         except OSError:
@@ -47,6 +48,8 @@ class Doors:
         if not packet:  # the parent has gone, which the control socket tells as well
             self._loop.discard(self._sock.detach())
             return
+        if flags & socket.MSG_CTRUNC:  # clients would wait there for ever; whoever replaces us is given them again
+            raise OSError(errno.EMFILE, "we were handed more sockets than we may have open files")
         for fd in fds:
             os.set_blocking(fd, False)
         match decode(packet[HEADER.size :]):
