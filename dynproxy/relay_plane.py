@@ -125,11 +125,11 @@ class RelayPlane:
             )
 
     async def _hand_in(self, worker: Worker, listening: Listening | None, order: Callable[[], None]) -> None:
-        """Give a worker an order about sockets, unless they are not those of a front any more.
+        """Give a worker an order about sockets, unless they are not those of a front any more, or a drain closes all.
 
         One that ends over it leaves them to its successor, which gets what is open by then.
         """
-        while not worker.ended.is_set():
+        while not (worker.ended.is_set() or self._draining):
             if listening is not None and self._listening.get(listening.front) is not listening:
                 return
             try:

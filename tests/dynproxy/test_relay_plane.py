@@ -129,6 +129,29 @@ async def test_a_worker_that_dies_just_before_a_drain_is_not_replaced() -> None:
             assert plane.stats().healthy, "a worker that has ended in a drain is no fault"
 
 
+async def test_a_drain_in_front_of_sockets_that_wait_to_be_handed_in_lets_connections_finish() -> None:
+    """A worker that stands still takes none; when it goes on there is nothing left to hand in."""
+    with NamedServer("a") as a:
+        async with running(1) as (plane, target), asyncio.TaskGroup() as opening:
+            await plane.apply(SERVICE, (instance(a),))
+            reader, writer = await asyncio.open_connection(target.host, target.port)
+            writer.write(b"who\n")
+            assert await reader.readline() == b"a\n"
+            (worker,) = plane.stats().processes
+            os.kill(worker, signal.SIGSTOP)
+            waiting: set[asyncio.Task[None]] = set()
+            while not waiting:  # one that finds room takes a thousandth of the time
+                front = Front("later", free_port(), Protocol.TCP)
+                _, waiting = await asyncio.wait([opening.create_task(plane.open(front))], timeout=0.2)
+            draining = asyncio.create_task(plane.drain(5))
+            await asyncio.wait(waiting)
+            os.kill(worker, signal.SIGCONT)
+            writer.write(b"who\n")
+            assert await reader.readline() == b"a\n"
+            writer.close()
+            await asyncio.wait_for(draining, 5)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_no_descriptor_but_its_own_comes_to_a_worker(workers: int) -> None:
     """stdin, stdout, stderr, the control channel, the door, the port twice; epoll and the bell are made by itself."""
