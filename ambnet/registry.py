@@ -8,15 +8,18 @@ compared with what was seen before, and nothing is deleted that changed since. A
   have held is newer than we are: we leave it alone until it is gone;
 - anybody else is never touched: ours goes beside it as `<instance>@<host>`.
 
-A wish (`hold`, `release`) is remembered before it is written, so what fails now is written as soon as etcd is back.
+A wish (`hold`, `release`) is remembered before it is written, so what fails now is written as soon as etcd is back. One
+that etcd refuses is tried again with pauses that grow, and concerns no other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Coroutine, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +33,7 @@ from ambcore.schema import DEFAULT_PREFIX, decode_record, encode_record, record_
 from ambnet.etcd import Etcd
 from ambnet.etcd.errors import NotSentError
 from ambnet.lease import LeaseKeeper
-from ambnet.record import Record
+from ambnet.record import REFUSALS, Record
 from ambnet.saying import Saying
 
 log = logging.getLogger("registry")
@@ -73,6 +76,8 @@ class Registry:
         self._leaving: dict[tuple[str, str], Record] = {}  # released, and still to be deleted
         self._due = asyncio.Event()
         self._doubted = False
+        self._audited = time.monotonic()
+        self._spread = random.uniform(0.8, 1.2)  # noqa: S311
         self._cluster = 0
         self._saying = Saying(log)
         self._task: asyncio.Task[None] | None = None
@@ -114,7 +119,10 @@ class Registry:
         """
         key = instance.service, instance.id
         wanted = replace(instance, owner=self._owner, epoch=self._epoch)
-        record = self._records.get(key) or self._leaving.pop(key, None) or Record(wanted, wanted.id)
+        held = self._records.get(key)
+        record = held or self._leaving.pop(key, None) or Record(wanted, wanted.id)
+        if held is None or held.wanted != wanted:
+            record.ask_anew()
         record.wanted = wanted
         record.written = record.written if record.written and record.written[0] == encode_record(wanted) else None
         self._records[key] = record
@@ -123,10 +131,11 @@ class Registry:
 
     async def release(self, service: str, id: str) -> None:  # noqa: A002 - the field's own name
         """Delete the record of an instance, if it is still ours. Raises RegistryError; it is deleted later, then."""
-        record = self._records.pop((service, id), None) or self._leaving.get((service, id))
-        if record is not None:
-            record.written = None
-            self._leaving[service, id] = record
+        if held := self._records.pop((service, id), None):
+            held.ask_anew()
+            held.written = None
+            self._leaving[service, id] = held
+        if record := self._leaving.get((service, id)):
             await self._write_or_wake(self._delete(record))
 
     async def stands(self, instance: Instance) -> bool:
@@ -152,11 +161,13 @@ class Registry:
         except BaseException:
             self._due.set()
             raise
+        if self.last_error:  # perhaps nothing waits any more
+            self._due.set()
 
     # Writing one record
 
     async def _write(self, record: Record) -> None:
-        async with record.lock:
+        async with record.turn():
             for _ in range(3):  # a lease may be lost between two steps
                 lease = await self._keeper.held(LEASE_WAIT)
                 if self._records.get(record.name) is not record:
@@ -176,14 +187,14 @@ class Registry:
         if await self._claim(record, value, lease):
             return
         beside = f"{record.wanted.id}@{self._owner}"
-        if record.id == beside:
-            raise RegistryError(f"{self._key(record).decode()} belongs to somebody else, too")
-        self.conflicts += 1
-        theirs = self._key(record).decode()
-        log.warning("%s belongs to another host: our record goes beside it as %s", theirs, beside)
-        record.id, record.revision, record.written = beside, 0, None
-        if not await self._claim(record, value, lease):
-            raise RegistryError(f"{self._key(record).decode()} belongs to somebody else, too")
+        if record.id != beside:
+            self.conflicts += 1
+            theirs = self._key(record).decode()
+            log.warning("%s belongs to another host: our record goes beside it as %s", theirs, beside)
+            record.id, record.revision, record.written = beside, 0, None
+            if await self._claim(record, value, lease):
+                return
+        raise RegistryRefusedError(f"{self._key(record).decode()} belongs to somebody else, too")
 
     async def _claim(self, record: Record, value: bytes, lease: int) -> bool:
         """Write, adopt or leave to a newer life; False when the key is another's."""
@@ -249,7 +260,7 @@ class Registry:
 
     async def _delete(self, record: Record) -> None:
         """Delete a leaving record if it is still ours."""
-        async with record.lock:
+        async with record.turn():
             if self._leaving.get(record.name) is not record:
                 return  # deleted, or wanted again
             key = self._key(record)
@@ -273,6 +284,7 @@ class Registry:
 
     def _on_new_lease(self, _: int) -> None:
         for record in self._records.values():
+            record.ask_anew()
             record.written = None
         self._due.set()
 
@@ -299,101 +311,85 @@ class Registry:
                 self._due.set()
 
     async def _round(self) -> bool:
-        """Wait until something is due, at the latest an audit, and do it; whether all of it succeeded."""
-        try:
-            async with asyncio.timeout(self._until_audit()):
+        """Wait until something is due and do it; whether no more can be done for now."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._until_due()):
                 await self._due.wait()
-            self._due.clear()
-            audit = self._doubted
-        except TimeoutError:
-            audit = True
-        if audit and await self._audit():
-            self._doubted = False
+        self._due.clear()
+        if self._doubted or time.monotonic() >= self._next_audit():
+            self._audited = time.monotonic()
+            if await self._audit():
+                self._doubted = False
         return await self._catch_up() and not self._doubted
 
-    def _until_audit(self) -> float:
+    def _until_due(self) -> float:
+        """Seconds until the next audit, or until what was refused is tried again."""
+        again = [record.again for record in (*self._unwritten(), *self._leaving.values()) if record.refusal]
+        return max(0.0, min([self._next_audit(), *again]) - time.monotonic())
+
+    def _next_audit(self) -> float:
         """Sooner while another life has a record of ours: when that ends, its lease runs out, and ours is due."""
         waiting = any(record.superseded for record in self._records.values())
         every = min(self._audit_every, self._keeper.ttl) if waiting else self._audit_every
-        return every * random.uniform(0.8, 1.2)  # noqa: S311
+        return self._audited + every * self._spread
+
+    def _unwritten(self) -> list[Record]:
+        return [record for record in self._records.values() if record.waits(self._keeper.lease)]
 
     async def _catch_up(self) -> bool:
-        """Write and delete what is still to be; whether all of it succeeded."""
+        """Write and delete what is still to be; whether all of it succeeded, or was refused."""
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def guarded(work: Coroutine[Any, Any, None]) -> str | None:
+        async def tried(step: Callable[[Record], Awaitable[None]], record: Record) -> RegistryError | None:
             async with slots:
                 try:
-                    await work
+                    await step(record)
                 except RegistryError as error:
-                    return str(error)
+                    return error
                 return None
 
-        unwritten = [record for record in self._records.values() if not record.written and not record.superseded]
-        work = [self._write(record) for record in unwritten] + [
-            self._delete(record) for record in self._leaving.values()
-        ]
-        errors = [error for error in await asyncio.gather(*map(guarded, work)) if error]
-        self.last_error = errors[0] if errors else None
+        steps = [(self._write, record) for record in self._unwritten()]
+        steps += [(self._delete, record) for record in self._leaving.values()]
+        outcomes = [record.refusal for _, record in steps if record.put_off]
+        outcomes += await asyncio.gather(*(tried(step, record) for step, record in steps if not record.put_off))
+        errors = [error for error in outcomes if error]
+        self.last_error = str(errors[0]) if errors else None
         if errors and self._etcd.connected and self._keeper.lease:  # else it is said elsewhere why
             self._saying.say(
                 "behind", logging.WARNING, "records that wait to be written: %d; %s", len(errors), errors[0]
             )
         elif not errors:
             self._saying.say("", logging.INFO, "no record waits to be written any more")
-        return not errors
+        return all(isinstance(error, REFUSALS) for error in errors)
 
     async def _audit(self) -> bool:
-        """Compare what we hold with what etcd holds: what is missing is marked to be written, strays are deleted.
-
-        Whether that was possible.
-        """
+        """Compare with what etcd holds, and mark what is to be written and deleted. False: to be tried again soon."""
+        before = {name: record.revision for name, record in self._records.items() if record.written}
         try:
-            before = {name: record.revision for name, record in self._records.items() if record.written}
             listed = await self._etcd.snapshot(self._prefix.encode())
-            if self._cluster not in {0, listed.cluster_id} or listed.revision < max(before.values(), default=0):
-                self._forget_revisions()
-            self._cluster = listed.cluster_id
-            strays = self._strays(listed)
-            repairs = self._mark_missing(listed, before) + len(strays)
-            for item in strays:
-                await self._etcd.delete_if(item.key, revision=item.revision)
         except RegistryError as error:
             self.last_error = str(error)
-            return False
-        if repairs:
+            return isinstance(error, REFUSALS)
+        if self._cluster not in {0, listed.cluster_id} or listed.revision < max(before.values(), default=0):
+            for record in self._records.values():
+                record.forget_revision()
+        self._cluster = listed.cluster_id
+        found = {item.key: item for item in listed.items}
+        records = self._records.items()
+        missing = sum(record.compare(found.get(self._key(record)), before.get(name)) for name, record in records)
+        if repairs := missing + self._mark_strays(listed):
             self.repairs += repairs
             log.warning("%d records differed from what this host holds: put right", repairs)
         return True
 
-    def _forget_revisions(self) -> None:
-        """Etcd has lost its past: what it holds of our host now is no newer than what we hold."""
-        for record in self._records.values():
-            if not record.superseded:
-                record.revision, record.written = 0, None
-
-    def _mark_missing(self, listed: Snapshot, before: Mapping[tuple[str, str], int]) -> int:
-        """Mark the records to be written that are not as we wrote them `before` the list; how many.
-
-        What was written meanwhile is left out. Revisions cannot tell that: in a restored cluster they are lower.
-        """
-        found = {item.key: item for item in listed.items}
-        marked = 0
-        for name, record in self._records.items():
-            current = found.get(self._key(record))
-            if record.superseded:
-                record.superseded = current is not None  # gone: ours again
-                continue
-            differs = current is None or current.revision != record.revision
-            if record.written and differs and record.revision == before.get(name):
-                record.written = None
-                marked += 1
-        return marked
-
-    def _strays(self, listed: Snapshot) -> list[KeyValue]:
-        """Records that this process wrote and nobody wants any more."""
+    def _mark_strays(self, listed: Snapshot) -> int:
+        """Have deleted what this process wrote and nobody wants any more; how many records."""
         known = {self._key(record) for record in (*self._records.values(), *self._leaving.values())}
-        return [item for item in listed.items if item.key not in known and self._is_ours(item)]
+        strays = [item for item in listed.items if item.key not in known and self._is_ours(item)]
+        for item in strays:
+            record = Record(instance := decode_record(item.key, item.value, self._prefix), instance.id, item.revision)
+            self._leaving.setdefault(record.name, record)
+        return len(strays)
 
     def _key(self, record: Record) -> bytes:
         return record_key(record.wanted.service, record.id, self._prefix).encode()

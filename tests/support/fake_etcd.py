@@ -25,7 +25,7 @@ class FakeEtcd:
     `snapshot()` answers lists, `watcher(start)` gives the replies on a watch stream, whose end breaks it off; None
     leaves it mute. `renewals` answers keep-alives in order: a TTL, a delay in seconds (float) before TTL 10, or a
     status to end the stream with; afterwards each is answered with TTL 10. `refusals` are statuses for the next
-    transactions, `answers_lost` counts those that are made and not answered.
+    transactions, `answers_lost` counts those that are made and not answered. `unreadable` is the status for every list.
     """
 
     def __init__(self) -> None:
@@ -37,6 +37,7 @@ class FakeEtcd:
         self.renewals: list[int | float | tuple[Any, str]] = []
         self.refusals: list[tuple[Any, str]] = []
         self.answers_lost = 0
+        self.unreadable: tuple[Any, str] | None = None
         self._server = grpc.aio.server()
         self._leases = 100
         services.add_KVServicer_to_server(_KV(self), self._server)
@@ -115,6 +116,8 @@ class _KV(services.KVServicer):  # type: ignore[misc]
 
     async def Range(self, request: Any, context: Any) -> Any:
         self.fake.calls.append(("Range", request))
+        if self.fake.unreadable:
+            await context.abort(*self.fake.unreadable)
         snapshot = self.fake.snapshot()
         header = {"cluster_id": snapshot.cluster_id, "revision": snapshot.revision, "raft_term": snapshot.term}
         items = [item for item in snapshot.items if request.range_end or item.key == request.key]
