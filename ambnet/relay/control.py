@@ -13,7 +13,7 @@ MOST_WAITING = 1024 * 1024  # bytes for a parent that does not read; above it, w
 
 
 class Control:
-    """Sends messages and gives those that come to `on_message`; calls `on_end` once when the parent has gone.
+    """Sends messages and gives those that come to `on_message`; has the loop call `on_end` once the parent has gone.
 
     Events are dropped while a parent that does not read is `behind`.
     """
@@ -77,4 +77,4 @@ class Control:
         if not self._ended:
             self._ended = True
             self._loop.discard(self._sock.detach())
-            self._on_end()
+            self._loop.call_later(0, self._on_end)  # whoever sends is in the middle of something

@@ -9,9 +9,10 @@ import socket
 import time
 from pathlib import Path
 
-from ambnet.relay.upstream import Endpoint
-from tests.support.relay_peers import Greeter, Instance, ask, connect, receive_all, talking, was_reset
-from tests.support.relay_worker import RelayWorker, endpoint
+from ambnet.relay.protocol import Close
+from ambnet.relay.upstream import EJECT_AFTER, Endpoint
+from tests.support.relay_peers import Greeter, Instance, ask, connect, receive_all, refusing, talking, was_reset
+from tests.support.relay_worker import SERVICE, RelayWorker, endpoint
 from tests.support.waiting import eventually
 
 
@@ -106,6 +107,25 @@ def test_without_its_parent_a_worker_frees_the_port_and_finishes(relay: RelayWor
     client, server = talking(relay, instance)
     relay.listener.close()
     relay.control.shutdown(socket.SHUT_RDWR)
+    eventually(lambda: not _listens(relay))
+    client.sendall(b"and yet")
+    assert server.recv(100) == b"and yet"
+    assert relay.process.wait(5) == 0
+
+
+def test_without_its_parent_a_worker_finishes_also_if_a_log_line_tells_it_so(
+    relay: RelayWorker, instance: Instance
+) -> None:
+    """The line says that an instance is ejected: the worker is in the middle of taking on a port's last clients."""
+    relay.apply(endpoint("one", instance))
+    client, server = talking(relay, instance)
+    relay.apply(endpoint("gone", refusing()))
+    relay.process.send_signal(signal.SIGSTOP)
+    for _ in range(2 * EJECT_AFTER):
+        connect(relay.address)
+    relay.send(Close(SERVICE, *relay.address))
+    relay.control.shutdown(socket.SHUT_RDWR)
+    relay.process.send_signal(signal.SIGCONT)
     eventually(lambda: not _listens(relay))
     client.sendall(b"and yet")
     assert server.recv(100) == b"and yet"
