@@ -19,6 +19,7 @@ from ambcore import states
 from ambcore.backoff import backoff
 from ambcore.errors import LeaseLostError, RegistryDeniedError, RegistryError, RegistryUnavailableError
 from ambcore.states import LeaseEvent
+from ambcore.strangers import Strangers
 from ambnet.etcd import Etcd
 from ambnet.etcd.protocol import rpc
 from ambnet.etcd.stream import Stream
@@ -54,6 +55,7 @@ class LeaseKeeper:
         self._quiet = quiet
         self._renewed = time.monotonic()
         self._seen = (0, 0)  # the cluster and the revision of the last answer
+        self._strangers = Strangers()
         self._granted = asyncio.Event()
         self._saying = Saying(log)
         self._stream: Stream | None = None
@@ -156,14 +158,25 @@ class LeaseKeeper:
                     reply = await stream.receive(third)
                     if reply is None:
                         raise stream.fail(RegistryUnavailableError(f"no answer to a keep-alive for {third:.1f} s"))
+                    self._meet(stream, reply.header.cluster_id)
                     if self.last_error is not None:
                         self.on_doubt(False)
-                    self._answered(reply.ID, reply.TTL)
                     self._compare(reply.header.cluster_id, reply.header.revision)
+                    self._answered(reply.ID, reply.TTL)
                     if await stream.receive(third) is not None:
                         raise stream.fail(RegistryUnavailableError("a keep-alive was answered twice"))
             finally:
                 self._stream = None
+
+    def _meet(self, stream: Stream, cluster: int) -> None:
+        """That another cluster does not know our lease says nothing, until it is believed to be ours: see `Strangers`.
+
+        Raises RegistryUnavailableError until then.
+        """
+        known = self._seen[0] in {0, cluster}
+        if not known and not self._strangers.believed(stream.url, self._etcd.members, time.monotonic()):
+            raise stream.fail(RegistryUnavailableError("another cluster answers there"))
+        self._strangers.forget()
 
     def _answered(self, lease: int, ttl: int) -> None:
         self._etcd.answered()
