@@ -80,10 +80,18 @@ def _together(option: str, value: str | None, other_option: str, other: str | No
 
 
 def _urls(text: str) -> tuple[str, ...]:
-    urls = tuple(dict.fromkeys(_url(part.strip()) for part in text.split(",") if part.strip()))
+    parts = _without_user(text).split(",")
+    urls = tuple(dict.fromkeys(_url(part.strip()) for part in parts if part.strip()))
     if not urls:
         raise ConfigError("--etcd", "names no endpoint")
     return urls
+
+
+def _without_user(text: str) -> str:
+    """The text itself. Raises ConfigError that does not quote it: a password may hold what ends a host, or a URL."""
+    if "@" in text:
+        raise ConfigError("--etcd", "a URL has no room for a user: see --etcd-user and --etcd-password-file")
+    return text
 
 
 def _url(text: str) -> str:
@@ -93,8 +101,6 @@ def _url(text: str) -> str:
         host, port = parts.hostname, parts.port if parts.port is not None else DEFAULT_PORT
     except ValueError as error:
         raise ConfigError("--etcd", f"{text!r}: {error}") from error
-    if parts.username is not None:
-        raise ConfigError("--etcd", "a URL has no room for a user: see --etcd-user and --etcd-password-file")
     if parts.scheme not in {"http", "https"} or not host or not port or parts.path.strip("/") or parts.query:
         raise ConfigError("--etcd", f"expected http://HOST:PORT or https://HOST:PORT, not {text!r}")
     return f"{parts.scheme}://{join_host_port(host, port)}"
@@ -106,6 +112,6 @@ def _linked(environ: Mapping[str, str], *, secure: bool) -> str | None:
     if not found:
         return None
     port, value = min(found, key=lambda item: (LINK_ORDER.get(item[0], 5), item[0]))
-    if not value.startswith("tcp://"):
+    if not _without_user(value).startswith("tcp://"):
         raise ConfigError(f"ETCD_PORT_{port}_TCP", f"expected tcp://ADDRESS:PORT, not {value!r}")
     return _url(f"{'https' if secure else 'http'}://{value.removeprefix('tcp://')}")

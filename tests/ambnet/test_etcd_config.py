@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,24 @@ def test_anything_else_is_an_error_that_names_the_option(text: str) -> None:
         config(text)
     assert caught.value.option == "--etcd"
     assert ":p@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://root:secret@10.0.0.1:2379",
+        "http://root:secret/more@10.0.0.1:2379",
+        "http://root:secret@10.0.0.1:23x9",
+        "root:secret,more@10.0.0.1:2379",
+        "ftp://root:secret?more#more@10.0.0.1",
+        "http://10.0.0.2:2379, https://root:secret[@10.0.0.1:2379",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(text: str) -> None:
+    for environ, etcd in (({}, text), ({"ETCD_PORT_2379_TCP": text.replace("http:", "tcp:")}, None)):
+        with pytest.raises(ConfigError, match="no room for a user") as caught:
+            config(etcd, environ)
+        assert not {"secret", "more", "root"} & set(re.findall(r"\w+", str(caught.value)))
 
 
 @pytest.mark.parametrize(
