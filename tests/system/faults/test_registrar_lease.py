@@ -88,7 +88,7 @@ def test_B13_a_twentieth_of_a_processor(docker: Docker, shared_etcd: EtcdCluster
                 while time.monotonic() < end:
                     with contextlib.suppress(AssertionError):  # it may take longer to answer than we wait
                         worst = max(worst, lag(admin))
-                    time.sleep(0.1)  # each question is work
+                    time.sleep(0.01)  # each question is work, all of them more than it may do
             program.signal(signal.SIGSTOP)
             time.sleep(2)
             program.signal(signal.SIGCONT)
