@@ -15,7 +15,13 @@ from typing import Any, Self
 
 from ambcore import states
 from ambcore.backoff import backoff
-from ambcore.errors import CompactedError, RegistryDeniedError, RegistryError, RegistryUnavailableError
+from ambcore.errors import (
+    CompactedError,
+    RegistryDeniedError,
+    RegistryError,
+    RegistryRefusedError,
+    RegistryUnavailableError,
+)
 from ambcore.history import KeyDeleted, KeyValue, Message
 from ambcore.pending import Pending
 from ambcore.remembered import Remembered
@@ -155,7 +161,7 @@ class PrefixWatch:
                     await self._list()
                     must_list = False
                 await self._follow()
-            except CompactedError as error:
+            except (CompactedError, RegistryRefusedError) as error:
                 must_list = True
                 self._lost(WatchEvent.COMPACTED, "relist", logging.WARNING, error)
                 await asyncio.sleep(next(self._pauses))
@@ -255,9 +261,10 @@ class PrefixWatch:
         if digest.stray is not None:
             await stream.send(rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=digest.stray)))
         match digest.order:
+            case Order.GO_ON if reply.created:
+                self._watching(stream)
             case Order.GO_ON:
-                if reply.created:
-                    self._watching(stream)
+                self._calm()  # not before: a stream may be confirmed each time, and break with what it has to tell
             case Order.RELIST:
                 raise CompactedError(digest.why)
             case Order.DENIED:
@@ -272,7 +279,6 @@ class PrefixWatch:
             self._step(WatchEvent.RESUMED)
         self.denied = False
         self.last_error = None
-        self._calm()
         self._saying.say(
             "watching", logging.INFO, "watching %s at %s from revision %d", self._prefix.decode(), stream.url,
             self._replay.next_revision,
@@ -317,6 +323,7 @@ class PrefixWatch:
             range_end=range_end(self._prefix),
             start_revision=self._replay.next_revision,
             progress_notify=True,
+            fragment=True,  # what happened meanwhile may be larger than any message that is taken
         )
         return rpc.WatchRequest(create_request=create)
 

@@ -15,10 +15,18 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ambcore.backoff import backoff
-from ambcore.errors import CompactedError, ConfigError, RegistryDeniedError, RegistryError, RegistryUnavailableError
+from ambcore.errors import (
+    CompactedError,
+    ConfigError,
+    RegistryDeniedError,
+    RegistryError,
+    RegistryRefusedError,
+    RegistryUnavailableError,
+)
 from ambcore.history import KeyValue, Listed
 from ambcore.replay import Snapshot, range_end
 from ambnet.daemon import cancel
+from ambnet.etcd import transactions
 from ambnet.etcd.config import EtcdConfig
 from ambnet.etcd.endpoint import Endpoint, TlsFiles, state_of
 from ambnet.etcd.errors import AUTH_OFF, NotSentError, TokenRejectedError, translate
@@ -131,7 +139,13 @@ class Etcd:
             request = rpc.RangeRequest(
                 key=key, range_end=range_end(prefix), limit=limit, revision=revision, serializable=stale
             )
-            reply = await self._call("kv", "Range", request, repeat=True, leader=not stale)
+            try:
+                reply = await self._call("kv", "Range", request, repeat=True, leader=not stale)
+            except RegistryRefusedError:  # others write larger records than we: a page may be more than a message holds
+                if limit == 1:
+                    raise
+                limit //= 2
+                continue
             if cluster_id not in {None, reply.header.cluster_id}:
                 raise RegistryUnavailableError("two endpoints belong to different clusters")
             cluster_id = reply.header.cluster_id
@@ -156,10 +170,7 @@ class Etcd:
 
         Returns the new revision, else the key as it is (None: it does not exist).
         """
-        put = rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value, lease=lease))
-        look = rpc.RequestOp(request_range=rpc.RangeRequest(key=key))
-        request = rpc.TxnRequest(compare=[_unchanged(key, revision)], success=[put], failure=[look])
-        reply = await self._call("kv", "Txn", request)
+        reply = await self._call("kv", "Txn", transactions.put_if(key, value, lease, revision))
         if reply.succeeded:
             return int(reply.header.revision)
         found = reply.responses[0].response_range.kvs
@@ -167,9 +178,7 @@ class Etcd:
 
     async def delete_if(self, key: bytes, *, revision: int) -> bool:
         """Delete a key if its mod_revision is still `revision`; whether it was deleted."""
-        delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
-        request = rpc.TxnRequest(compare=[_unchanged(key, revision)], success=[delete])
-        reply = await self._call("kv", "Txn", request)
+        reply = await self._call("kv", "Txn", transactions.delete_if(key, revision))
         return bool(reply.succeeded)
 
     # Leases
@@ -191,9 +200,7 @@ class Etcd:
         request = rpc.LeaseTimeToLiveRequest(ID=lease, keys=True)
         keys = (await self._call("lease", "LeaseTimeToLive", request, repeat=True, total=within)).keys
         for start in range(0, len(keys), OPERATIONS):
-            some = keys[start : start + OPERATIONS]
-            deletes = [rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key)) for key in some]
-            txn = rpc.TxnRequest(compare=[_under(key, lease) for key in some], success=deletes)
+            txn = transactions.delete_under(keys[start : start + OPERATIONS], lease)
             if not (await self._call("kv", "Txn", txn, total=within)).succeeded:  # one has another lease by now
                 await self.revoke(lease, within)
 
@@ -375,16 +382,6 @@ class Etcd:
         log.info("TLS files have changed: new connections to etcd")
         for endpoint in old:
             self._spawn(endpoint.close(OLD_CHANNEL_GRACE))
-
-
-def _unchanged(key: bytes, revision: int) -> Any:
-    """The condition that a key's mod_revision is `revision`; that of a key which does not exist is 0."""
-    return rpc.Compare(key=key, target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, mod_revision=revision)
-
-
-def _under(key: bytes, lease: int) -> Any:
-    """The condition that a key has this lease."""
-    return rpc.Compare(key=key, target=rpc.Compare.LEASE, result=rpc.Compare.EQUAL, lease=lease)
 
 
 def _key_value(item: Any) -> KeyValue:
