@@ -1,7 +1,8 @@
 """Say in etcd that a program takes part in the fleet, as long as it does.
 
-The announcement hangs on a lease and is written again only when it changes or the lease is another: an idle fleet
-causes no watch event. Nobody depends on it but those who look, so nothing that goes wrong with it is fatal.
+The announcement hangs on a lease and is written again only when it changes, the lease is another or etcd has lost it:
+an idle fleet causes no watch event. Nobody depends on it but those who look, so nothing that goes wrong with it is
+fatal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 import socket
 import time
@@ -32,6 +34,7 @@ log = logging.getLogger("fleet")
 
 TTL = 10  # seconds that an announcement outlives a program which was killed: as long as a record does, by default
 LOOK = 2.0  # seconds between looks whether it is still true: what comes and goes faster need not be told
+COMPARE = 60.0  # seconds between looks whether etcd still has it, +- 20 %: it may be deleted, or restored without it
 LEASE_WAIT = 60.0  # seconds of one wait for a lease; there is always a next one
 AGAIN = 60.0  # seconds before somebody is asked again who denied it
 PAUSE = 5.0  # seconds that what cannot be reached stays as it was told: an instance may come and go all the time
@@ -110,6 +113,7 @@ class Announcer:
         *,
         unreachable: Callable[[], Iterable[Unreachable]] = tuple,
         look: float = LOOK,
+        compare: float = COMPARE,
         again: float = AGAIN,
         pause: float = PAUSE,
     ) -> None:
@@ -120,7 +124,7 @@ class Announcer:
         self._fleet = fleet
         self._admin, self._services = admin, services
         self._unreachable = unreachable
-        self._look, self._again, self._pause = look, again, pause
+        self._look, self._compare_every, self._again, self._pause = look, compare, again, pause
         host = host_name()
         self._program = Announcement(
             kind=kind,
@@ -132,7 +136,8 @@ class Announcer:
             since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         self._written: tuple[bytes, int] | None = None  # value and lease
-        self._settled = 0.0  # when what cannot be reached may be told anew (monotonic)
+        self._compare_at = 0.0  # monotonic, as is the next
+        self._settled = 0.0  # when what cannot be reached may be told anew
         self._saying = Saying(log)
 
     async def run(self) -> None:
@@ -144,6 +149,7 @@ class Announcer:
                 if grants != self._keeper.grants:  # the way to etcd may be another, too
                     grants = self._keeper.grants
                     self._program = replace(self._program, admin=await self._admin())
+                await self._compare()
                 await self._write(lease)
             except LeaseLostError:
                 self._keeper.lost(lease)
@@ -172,6 +178,16 @@ class Announcer:
         self._written = value, lease
         self.key, self.last_error = self._key, None
         self._saying.say("announced", logging.INFO, "announced as %s", self._key)
+
+    async def _compare(self) -> None:
+        """Now and then, find out whether etcd still has what was written. Raises RegistryError."""
+        if self._written is None or time.monotonic() < self._compare_at:
+            return
+        self._compare_at = time.monotonic() + self._compare_every * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
+        with contextlib.suppress(RegistryDeniedError):  # who may only write does not know
+            found = await self._etcd.get(self._key.encode())
+            if found is None or (found.value, found.lease) != self._written:
+                self._written = None
 
     def _as_it_is(self) -> Announcement:
         """What is true now, but for what cannot be reached so soon after it was told."""

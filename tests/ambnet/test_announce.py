@@ -54,6 +54,7 @@ class Scene:
             lambda: self.services,
             unreachable=lambda: self.down,
             look=0.05,
+            compare=0.2,
             again=0.1,
             pause=1.0,
         )
@@ -145,6 +146,25 @@ async def test_an_announcement_comes_back_with_another_lease(etcd: Etcd, prefix:
             return found is not None and found.lease not in (0, lost)
 
         await eventually_async(again)
+
+
+@pytest.mark.parametrize("value", [None, b"an older one"])
+async def test_an_announcement_that_etcd_lost_comes_back_under_the_same_lease(
+    etcd: Etcd, prefix: str, value: bytes | None
+) -> None:
+    """As by a hand that deletes it, or a backup that is restored: the lease need not notice."""
+    scene = Scene(etcd, prefix)
+    async with scene.announced():
+        await scene.told("redis-A")
+        first = await scene.key()
+        await (etcd.delete(first.key) if value is None else etcd.put(first.key, value, first.lease))
+
+        async def again() -> bool:
+            found = await etcd.get(first.key)
+            return found is not None and (found.value, found.lease) == (first.value, first.lease)
+
+        await eventually_async(again)
+        assert scene.keeper.grants == 1
 
 
 async def test_what_is_no_announcement_is_left_out_and_said(
