@@ -56,7 +56,8 @@ class LeaseKeeper:
         self._renewed = time.monotonic()
         self._seen = (0, 0)  # the cluster and the revision of the last answer
         self._strangers = Strangers()
-        self._granted = asyncio.Event()
+        self._doubted = False  # somebody was told that the lease is gone
+        self._usable = asyncio.Event()
         self._saying = Saying(log)
         self._stream: Stream | None = None
         self._task: asyncio.Task[None] | None = None
@@ -103,19 +104,23 @@ class LeaseKeeper:
         """The lease's id, waiting for one if need be. Raises RegistryUnavailableError after `within` seconds."""
         try:
             async with asyncio.timeout(within):
-                while not self.lease:
-                    self._granted.clear()
-                    await self._granted.wait()
+                while not self.lease or self._doubted:
+                    self._usable.clear()
+                    await self._usable.wait()
         except TimeoutError:
-            raise RegistryUnavailableError(self.missing or "there was no lease in time") from None
+            raise RegistryUnavailableError(self.missing or "the lease is said to be gone") from None
         return self.lease
 
     def lost(self, lease: int) -> None:
-        """Etcd told somebody else that this lease is gone."""
+        """Etcd told somebody else that this lease is gone: it is asked anew, and `held` waits for what it says.
+
+        It may have been another cluster that told so.
+        """
         if lease == self.lease and lease:
-            self._gone("a write was told so")
-            if self._stream is not None:
-                self._stream.abandon()
+            self._doubted = True
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.abandon()
 
     # The life of a lease
 
@@ -144,11 +149,11 @@ class LeaseKeeper:
         self._renewed = time.monotonic()
         self._calm()
         self._say("held", logging.INFO, "lease %x granted for %d s", self.lease, self.ttl)
-        self._granted.set()
+        self._usable.set()
         self.on_new_lease(self.lease)
 
     async def _keep(self) -> None:
-        """Renew until something ends it; always raises."""
+        """Renew until something ends it; raises, unless that was `lost`, to have it asked anew."""
         third = self.ttl / 3
         async with await self._etcd.open("lease") as stream:
             self._stream = stream
@@ -165,6 +170,9 @@ class LeaseKeeper:
                     self._answered(reply.ID, reply.TTL)
                     if await stream.receive(third) is not None:
                         raise stream.fail(RegistryUnavailableError("a keep-alive was answered twice"))
+            except RegistryUnavailableError:
+                if self._stream is stream:
+                    raise
             finally:
                 self._stream = None
 
@@ -183,6 +191,8 @@ class LeaseKeeper:
         if ttl <= 0 or lease != self.lease:
             raise LeaseLostError("etcd does not know it any more")
         self._renewed = time.monotonic()
+        self._doubted = False
+        self._usable.set()
         self._step(LeaseEvent.RENEWED)
         self.last_error = None
         self._calm()
@@ -197,7 +207,7 @@ class LeaseKeeper:
     def _gone(self, why: str) -> None:
         if self.lease:
             self._say("gone", logging.WARNING, "lease %x is gone: %s", self.lease, why)
-            self.lease = 0
+            self.lease, self._doubted = 0, False
             self._step(LeaseEvent.GONE)
 
     def _trouble(self, state: str, level: int, error: RegistryError) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ambcore.errors import LeaseLostError
 from ambnet.etcd import Etcd, EtcdConfig
 from ambnet.lease import LeaseKeeper
 from tests.support.etcd_cluster import EtcdCluster
@@ -32,6 +33,25 @@ async def test_A10_a_lease_is_not_moved_to_another_cluster_at_one_address(tmp_pa
                 await asyncio.to_thread(ours.start)
                 await _renewed(keeper)
                 assert (keeper.lease, keeper.grants) == (lease, 1)
+                assert "found 0 leases" in theirs.etcdctl("lease", "list")
+
+
+async def test_A10_a_write_that_another_cluster_refuses_costs_no_lease(tmp_path: Path) -> None:
+    """It is told that the lease is gone; the lease's own keeper asks, and looks who answers."""
+    with EtcdCluster(tmp_path / "ours", size=1) as ours, EtcdCluster(tmp_path / "theirs", size=1) as theirs:
+        async with Etcd(EtcdConfig((*ours.endpoints, *theirs.endpoints))) as etcd:
+            etcd._current = etcd._urls.index(ours.endpoints[0])
+            async with LeaseKeeper(etcd, 30) as keeper:
+                lease = await keeper.held(5)
+                await _renewed(keeper)
+                etcd._current = etcd._urls.index(theirs.endpoints[0])
+                with pytest.raises(LeaseLostError):
+                    await etcd.put(b"/s/a", b"1", lease)
+                keeper.lost(lease)
+                assert await keeper.held(10) == lease
+                await etcd.put(b"/s/a", b"1", lease)
+                assert keeper.grants == 1
+                assert ours.etcdctl("get", "/s/a", "--print-value-only").strip() == "1"
                 assert "found 0 leases" in theirs.etcdctl("lease", "list")
 
 

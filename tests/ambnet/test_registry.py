@@ -246,7 +246,7 @@ async def test_A23_lease_not_found_on_put(figure: Callable[[str], None]) -> None
     """A write is told that the lease is gone: another lease, and the record stands, within a second."""
     async with FakeEtcd() as fake, host("/s/", fake.url) as a:
         lease = await a.keeper.held(5)
-        fake.refusals = [LEASE_NOT_FOUND]
+        fake.refusals, fake.renewals = [LEASE_NOT_FOUND], [0]
         started = time.monotonic()
         await a.registry.hold(REDIS)
         took = time.monotonic() - started
