@@ -102,7 +102,7 @@ def test_A19_no_space_left_under_a_registrar(tmp_path: Path, figure: Figure) -> 
             time.sleep(20)
             assert made.held() == before
             make_room(etcd)
-            eventually(lambda: made.true() and len(made.shown()) == len(before) + 1, 20, "the spare instance")
+            eventually(lambda: made.true() and len(made.shown()) == len(before) + 1, 35, "the spare instance")
             load.stop()
             assert load.failures == []
             assert made.removals == []
