@@ -154,8 +154,8 @@ def _unexplained(outcome: Outcome, failure: Failure) -> str:
     fault = f"{before[-1].name} ({before[-1].to}) at {before[-1].began - outcome.started:.1f} s" if before else "none"
     return (
         f"unexplained: {failure.load} through {failure.proxy} with {failure.instance or 'nobody yet'}: "
-        f"{failure.kind} at {failure.ended - outcome.started:.1f} s, {failure.ended - failure.begun:.1f} s old; {failure.detail}; "
-        f"the last fault: {fault}"
+        f"{failure.kind} at {failure.ended - outcome.started:.1f} s, {failure.ended - failure.begun:.1f} s old; "
+        f"{failure.detail}; the last fault: {fault}"
     )
 
 
