@@ -45,7 +45,7 @@ def source_address_towards(host: str, port: int = DISCARD) -> IPAddress | None:
     """
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a label that no host can have
         return None
     for family, kind, protocol, _, address in infos:
         with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:

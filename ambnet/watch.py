@@ -27,6 +27,7 @@ from ambcore.pending import Pending
 from ambcore.remembered import Remembered
 from ambcore.replay import Order, Replay, Reply, Snapshot, range_end
 from ambcore.states import WatchEvent
+from ambcore.strangers import Strangers
 from ambnet.daemon import cancel
 from ambnet.etcd import Etcd
 from ambnet.etcd.errors import TokenRejectedError
@@ -42,7 +43,6 @@ PROBE = 10.0  # seconds of silence before the stream is asked for a sign of life
 PATIENCE = 5.0  # seconds to wait for the sign; a watcher that is not in step yet may leave one question unanswered
 MISSES = 2
 RECALL = 2.0  # seconds for etcd to tell before an earlier life's knowledge is used: time to ask two members
-STRANGE = 30.0  # seconds in which another cluster is not believed that some addresses have, while others are silent
 PAUSES = 0.05, 3.0  # seconds before a new stream: the first and the longest
 DENIED_PAUSES = 1.0, 30.0
 PROGRESS_SINCE = {(3, 4): 25, (3, 5): 8}  # the patch from which a progress reply can be believed
@@ -93,7 +93,7 @@ class PrefixWatch:
         self._pending = Pending(self._replay.contents)
         self._news = asyncio.Event()
         self._listed = False
-        self._strangers: dict[str, float] = {}  # members that are of another cluster, since when
+        self._strangers = Strangers()
         self._proved: float | None = None
         if remembered is not None:
             self._replay.expect(remembered.snapshot)
@@ -202,19 +202,15 @@ class PrefixWatch:
             log.warning("etcd has no majority: %s as one member knows it", self._prefix.decode())
 
     def _meet(self, snapshot: Snapshot) -> None:
-        """A cluster that is not ours is believed when every address has it, or none had ours for STRANGE seconds: one
-        may stand at a wrong address. Raises RegistryUnavailableError until then.
-        """
+        """What is not our cluster may stand at a wrong address: raises RegistryUnavailableError until believed."""
         if not self._replay.foreign(snapshot):
-            self._strangers.clear()
+            self._strangers.forget()
             return
-        now = time.monotonic()
-        since = min(self._strangers.setdefault(self._etcd.endpoint, now), *self._strangers.values())
-        if len(self._strangers) < self._etcd.members and now - since < STRANGE:
+        if not self._strangers.believed(self._etcd.endpoint, self._etcd.members, time.monotonic()):
             error = RegistryUnavailableError("another cluster answers there")
             self._etcd.avoid(error)
             raise error
-        self._strangers.clear()
+        self._strangers.forget()
 
     def _recall(self, remembered: Remembered) -> None:
         """Etcd has not told in time: go on with what an earlier life knew."""

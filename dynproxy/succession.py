@@ -87,8 +87,9 @@ class Succession:
         if self._holder is not None:
             if self._holder.has_heir and not self.over:
                 await plane.give_charge()
-                self._holder.yield_now()
-                self.over = True
+                self.over = self._holder.yield_now()
+                if not self.over:  # it has gone meanwhile: what we leave is ours to clear away
+                    await plane.take_charge()
             self._holder.close()
 
     async def aclose(self) -> None:
@@ -121,7 +122,10 @@ async def _heard(holder: socket.socket) -> bytes:
 @contextlib.asynccontextmanager
 async def succession(path: str | None) -> AsyncIterator[Succession]:
     """Meet whoever serves at a path. Raises ConfigError; see `arrive`."""
-    arrival = None if path is None else await in_thread(partial(arrive, path), "hand-over")
+    try:
+        arrival = None if path is None else await in_thread(partial(arrive, path), "hand-over")
+    except OSError as error:
+        raise ConfigError(OPTION, error.strerror or str(error)) from error
     if arrival is not None and arrival.holder is not None:
         inherited().add(arrival.sockets)
         log.info("taking over %d sockets; the process that has them serves until we are ready", len(arrival.sockets))

@@ -90,7 +90,11 @@ class Targets(Route):
         if not self._asking:
             self._asking = True
             self._waiting = self._relay.loop.call_later(PATIENCE, self._wait_no_longer)
-            threading.Thread(target=self._ask, name="lookup", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, name="lookup", daemon=True).start()
+            except RuntimeError:  # the limit of tasks, or no memory
+                shortage = OSError(errno.EAGAIN, "no thread can be started")
+                self._take_over(dict.fromkeys(self._names, shortage))
         return self._waiting is None
 
     def _wait_no_longer(self) -> None:

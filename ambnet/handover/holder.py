@@ -86,10 +86,12 @@ class Holder:
         """Whether somebody has our sockets and is about to take over."""
         return self._heir is not None
 
-    def yield_now(self) -> None:
-        """Tell an heir that it is its turn, ready or not, as we end. Nothing may be written any more."""
-        if self._heir is not None:
-            _say(self._heir.channel, YOURS)
+    def yield_now(self) -> bool:
+        """Tell an heir, ready or not, that it is its turn; whether there is one. We may write nothing any more then."""
+        if self._heir is None:
+            return False
+        _say(self._heir.channel, YOURS)
+        return True
 
     def close(self) -> None:
         """Give nothing to anybody any more. Closing twice is fine."""

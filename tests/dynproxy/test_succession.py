@@ -58,3 +58,26 @@ async def test_C6_one_that_is_told_to_end_takes_nothing_back_when_its_heir_gets_
         assert charge.said == ["give", "give"]
         assert turns.over
         heir.close()
+
+
+async def test_one_whose_heir_goes_while_it_ends_has_to_clear_away_itself(tmp_path: Path) -> None:
+    path = str(tmp_path / "hand-over")
+    charge = Charge()
+    plane = cast("DataPlane", charge)
+    async with succession(path) as turns:
+        turns.serve(list, plane, Life())
+        heir = await in_thread(partial(arrive, path))
+        assert heir.holder is not None
+        leaving = asyncio.create_task(turns.leave(plane))
+        await asyncio.sleep(0)
+        heir.close()
+        assert turns._holder is not None
+
+        async def gone() -> bool:
+            return turns._holder is not None and not turns._holder.has_heir
+
+        await eventually_async(gone)
+        charge.may_give.set()
+        await leaving
+        assert charge.said == ["give", "take"]
+        assert not turns.over

@@ -167,6 +167,17 @@ def test_a_resolver_that_is_silent_keeps_nobody_from_what_is_known(relay: Relay,
         assert len(resolver.asked) == asked + 1
 
 
+def test_without_a_thread_the_last_addresses_are_used(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    targets = Targets(relay, [("a", 1), ("127.0.0.1", 2)], Resolver(a=["127.0.0.1"]))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        assert targets.prepare()
+    assert [each.address for each in targets.takers] == [("127.0.0.1", 2)]
+
+
 def test_the_system_s_resolver_knows_localhost() -> None:
     assert "127.0.0.1" in look_up("localhost")
 
