@@ -68,7 +68,7 @@ class Serving:
         with self.news:
             assert self.news.wait_for(lambda: self.said == list(said), 10), self.said
 
-    def do(self, what: Callable[[], None]) -> None:
+    def do(self, what: Callable[[], object]) -> None:
         """In its own thread, and done on return."""
         done = threading.Event()
 
