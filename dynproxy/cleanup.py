@@ -10,7 +10,7 @@ from ambcore.model import Protocol
 from ambnet.nft import Nft, NftError
 from dynproxy import adopted
 from dynproxy.forwarding import close_door
-from dynproxy.ruleset import PREFIX, are_rivals, removal, table_name
+from dynproxy.ruleset import PREFIX, Port, are_rivals, removal, table_name
 
 FAMILIES = ("ip", "ip6")
 
@@ -25,13 +25,13 @@ async def our_tables(nft: Nft) -> list[tuple[str, str]]:
 
 
 async def forgotten_tables(
-    nft: Nft, listen: str | None, ports: Set[int], *, but: str | None = None, own: str | None = None
+    nft: Nft, listen: str | None, ports: Set[Port], *, but: str | None = None, own: str | None = None
 ) -> str:
     """The text that removes what a former self left on these ports: whoever listens there is us now.
 
     `but` names a table that stays, `own` one that goes whatever its ports. Raises NftError.
     """
-    ours = own or but or table_name(listen, ports)
+    ours = own or but or table_name(listen, (port.number for port in ports))
     return "".join(
         [
             removal(family, name)
@@ -41,14 +41,14 @@ async def forgotten_tables(
     )
 
 
-async def _ports(nft: Nft, family: str, name: str) -> set[int]:
+async def _ports(nft: Nft, family: str, name: str) -> set[Port]:
     """The ports that a table serves; none if it does not look like ours.
 
     Each set is asked for by itself: of two in one call, nft 1.0.6 finds only the second.
     """
     with contextlib.suppress(NftError, adopted.UnreadableError):
-        sets = [await nft.read(f"list set {family} {name} {protocol.value}_ports") for protocol in Protocol]
-        return set().union(*map(adopted.numbers, sets))
+        sets = {each: await nft.read(f"list set {family} {name} {each.value}_ports") for each in Protocol}
+        return {Port(protocol, number) for protocol, items in sets.items() for number in adopted.numbers(items)}
     return set()
 
 

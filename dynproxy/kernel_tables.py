@@ -123,8 +123,7 @@ class KernelTables:
         """Learn who else holds ports of ours: nobody does who listens there, for we do."""
         ours = next(iter(self._tables.values())).held
         try:
-            numbers = {port.number for port in self._ports}
-            self._rivals = await forgotten_tables(self._nft, ours.listen, numbers, but=ours.table)
+            self._rivals = await forgotten_tables(self._nft, ours.listen, set(self._ports), but=ours.table)
         except NftError as error:
             log.warning("what others before left cannot be seen: %s", error)
 

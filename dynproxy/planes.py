@@ -12,7 +12,7 @@ from ambcore.model import Address
 from ambnet.nft import Nft, NftError
 from dynproxy.cleanup import forgotten_tables
 from dynproxy.config import Front, Settings
-from dynproxy.kernel_plane import kernel_plane, table_of
+from dynproxy.kernel_plane import kernel_plane, ports_of, table_of
 from dynproxy.plane import DataPlane
 from dynproxy.probe import Probe, probe
 from dynproxy.relay_plane import relay_plane
@@ -77,7 +77,7 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
 
 async def _leave(settings: Settings, nft: Nft, expected: Iterable[Front]) -> None:
     """Take away what a former self left, which would go on forwarding as it was then."""
-    ports = {front.port for front in (*settings.fronts, *expected)}
+    ports = {port for front in (*settings.fronts, *expected) for port in ports_of(front)}
     if not ports and not settings.containers:
         return
     with contextlib.suppress(NftError):  # without the right to see tables there are none of ours

@@ -23,12 +23,18 @@ def there() -> Iterator[None]:
         yield
 
 
-async def left(*numbers: int, listen: str | None = None, family: str = "ip") -> str:
+async def left(
+    *numbers: int, listen: str | None = None, family: str = "ip", protocols: Iterable[Protocol] = Protocol
+) -> str:
     """Have a table there as a dynproxy with these ports leaves it; returns its name."""
     name = table_name(listen, numbers)
-    ports = {Port(protocol, number): Front() for number in numbers for protocol in Protocol}
-    await Nft().apply(replacement(Ruleset(family, name, listen, ports)))
+    await Nft().apply(replacement(Ruleset(family, name, listen, dict.fromkeys(both(*numbers, of=protocols), Front()))))
     return name
+
+
+def both(*numbers: int, of: Iterable[Protocol] = Protocol) -> set[Port]:
+    """These ports, of both protocols or of some."""
+    return {Port(protocol, number) for number in numbers for protocol in of}
 
 
 def texts(names: Iterable[str]) -> str:
@@ -50,8 +56,14 @@ async def test_a_table_is_forgotten_that_has_a_port_which_somebody_listens_on_no
         ("10.0.0.1", {82}, [here]),
         ("10.0.0.3", {82}, []),
     ):
-        assert await forgotten_tables(Nft(), listen, ports) == texts(gone), (listen, ports)
-    assert await forgotten_tables(Nft(), None, {80, 81}, but=old) == texts([elsewhere])
+        assert await forgotten_tables(Nft(), listen, both(*ports)) == texts(gone), (listen, ports)
+    assert await forgotten_tables(Nft(), None, both(80, 81), but=old) == texts([elsewhere])
+
+
+async def test_a_port_of_the_other_protocol_is_somebody_elses() -> None:
+    other = await left(53, protocols=[Protocol.UDP])
+    assert await forgotten_tables(Nft(), None, both(53, of=[Protocol.TCP])) == ""
+    assert await forgotten_tables(Nft(), None, both(53)) == texts([other])
 
 
 async def test_a_table_that_only_looks_like_ours_is_left_alone() -> None:
@@ -60,7 +72,7 @@ async def test_a_table_that_only_looks_like_ours_is_left_alone() -> None:
         "add set ip ambassador_81 tcp_ports { type ipv4_addr; }\nadd set ip ambassador_81 udp_ports { type mark; }\n"
         "add element ip ambassador_81 tcp_ports { 10.0.0.1 }\n"
     )
-    assert await forgotten_tables(Nft(), None, {80, 81}) == ""
+    assert await forgotten_tables(Nft(), None, both(80, 81)) == ""
 
 
 async def test_the_tables_of_both_families_are_ours_and_no_others() -> None:
