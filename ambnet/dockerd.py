@@ -206,6 +206,9 @@ class Engine:
             raise DockerError(f"{self.url}: {_reason(error)}") from error
         except RecursionError as error:
             raise DockerError(f"{self.url}: its answer is nested too deeply") from error
+        except (LookupError, TypeError, AttributeError) as error:
+            # The SDK takes it for granted that a refusal in JSON is an object with a `message`.
+            raise DockerError(f"{self.url}: an answer that cannot be read ({error!r})") from error
 
 
 class _Client(APIClient):

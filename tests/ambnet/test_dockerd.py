@@ -166,6 +166,7 @@ class FakeDaemon:
         self.url = f"unix://{path}"
         self.requests: list[str] = []
         self.mute = False
+        self.refusal = b""  # the body of the answer to whoever inspects, none for what a healthy daemon says
         self._path = path
         self._open: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None] | None] = []
@@ -201,6 +202,9 @@ class FakeDaemon:
                     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                     event = b'{"Type":"container","Action":"start","Actor":{"ID":"x"}}\n'
                     writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+                elif self.refusal and "/containers/" in request:
+                    writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(self.refusal))
+                    writer.write(self.refusal)
                 else:
                     body = b'{"ApiVersion":"1.41"}'
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
@@ -241,6 +245,16 @@ async def test_B11_docker_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         daemon.mute = False
         daemon.cut()
         await follower.until(lambda messages: sum(isinstance(m, Subscribed) for m in messages) == 2)
+
+
+@pytest.mark.parametrize("refusal", ['{"error":"denied"}', '["denied"]', '"denied"', "null", "7", "<html>denied"])
+async def test_a_refusal_in_whatever_words_is_an_error_of_the_daemons(refusal: str, tmp_path: Path) -> None:
+    """A filter in front of it has its own; the SDK knows Docker's alone."""
+    async with FakeDaemon(tmp_path / "d.sock") as daemon, Engine(daemon.url, {}) as engine:
+        daemon.refusal = refusal.encode()
+        await engine.connect()
+        with pytest.raises(DockerError, match=daemon.url):
+            await engine.inspect("x")
 
 
 async def test_a_stream_silent_for_long_is_renewed_without_a_word(
