@@ -49,7 +49,7 @@ class Finding:
         """The inverse of `document`, of whatever another process sent; raises ValueError."""
         fields = document if isinstance(document, Mapping) else {}
         level, *texts = (fields.get(name, "") for name in ("level", "topic", "says", "do"))
-        if level not in set(Level) or not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(text, str) for text in (level, *texts)) or level not in set(Level):
             raise ValueError(f"not a finding: {str(document)[:MAX_TEXT]}")
         return cls(Level(level), *(text[:MAX_TEXT] for text in texts))
 

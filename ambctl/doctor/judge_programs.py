@@ -95,7 +95,7 @@ def _unregistered(name: str, document: Document) -> Iterator[Finding]:
     if why := one.get("why"):
         container = text_of(one.get("name"), "its container")
         yield amber(name, f"{container} is not registered: {text_of(why)}", f"ambctl explain {container}")
-    hidden = [each for each in items(document.get("not_registered")) if each.get("state") in LOOK_TWICE]
+    hidden = [each for each in items(document.get("not_registered")) if text_of(each.get("state")) in LOOK_TWICE]
     if hidden:
         names = [text_of(each.get("container"), "unnamed") for each in hidden]
         says = f"{some(sorted(set(names)))}: not registered: {text_of(hidden[0].get('why'))}"

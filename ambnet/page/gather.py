@@ -259,7 +259,7 @@ def _stand(said: Said, service: Document, work: Work) -> Stand:
         text(service, "plane"),
         text(service, "plane_why"),
         text(service, "policy"),
-        service.get("watch") in {"watching", None},
+        _watching(service),
         number(service, "view_age"),
         count(service, "revision"),
         parked,
@@ -267,6 +267,12 @@ def _stand(said: Said, service: Document, work: Work) -> Stand:
         + Work(0, count(kernel, "connections"), sum(count(counters, name) for name in LOST), count(kernel, "bytes")),
         service.get("instances") is not None,
     )
+
+
+def _watching(service: Document) -> bool:
+    """Whether every change of a service arrives, or nobody has to watch for one."""
+    watch = service.get("watch")
+    return watch is None or watch == "watching"
 
 
 def _of_links(board: _Board, said: Said, links: Document) -> None:
@@ -336,7 +342,7 @@ def _etcd_of(every: tuple[Said, ...]) -> EtcdSight | None:
         document: Document = said.document or {}
         if etcd := part(document, "etcd"):
             services = list(parts(document, "services", MOST_SERVICES))
-            watching = all(service.get("watch") in {"watching", None} for service in services)
+            watching = all(map(_watching, services))
             age = number(etcd, "view_age")
             return EtcdSight(
                 text(etcd, "endpoint"), etcd.get("connected") is True, text(etcd, "last_error"), age, watching

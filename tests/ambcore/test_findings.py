@@ -22,7 +22,9 @@ def test_a_finding_survives_its_way_as_json(finding: Finding) -> None:
     assert Finding.of(finding.document()) == finding
 
 
-@pytest.mark.parametrize("document", [None, [], "red", {}, {"level": "pink"}, {"level": "red", "says": 1}])
+@pytest.mark.parametrize(
+    "document", [None, [], "red", {}, {"level": "pink"}, {"level": ["red"]}, {"level": "red", "says": 1}]
+)
 def test_what_is_no_finding_is_refused(document: object) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of them will do
         Finding.of(document)

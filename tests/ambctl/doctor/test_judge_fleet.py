@@ -200,6 +200,13 @@ def test_whatever_answers_in_a_program_s_place_is_judged(answer: dict[str, Any])
             assert len(finding.says) < 5000
 
 
+@pytest.mark.parametrize("odd", [["unhealthy"], {}, 5, None])
+def test_a_container_s_state_that_is_no_word_hides_nothing_of_the_others(odd: Any) -> None:
+    containers = [{"container": "odd", "state": odd}, {"container": "ill", "state": "unhealthy", "why": "it fails"}]
+    found = list(judge_programs([Asked(REGISTRAR, status(not_registered=containers))], "1.0"))
+    assert [one.says for one in found if one.level is AMBER] == ["ill: not registered: it fails"]
+
+
 # Records
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,6 +146,15 @@ def test_whatever_a_program_says_there_is_something_to_show(document: Any) -> No
     for each in found.services:
         texts = [each.name, *(text for seat in each.seats for text in (seat.id, seat.address, seat.why, seat.host))]
         assert all(text.isprintable() for text in texts)
+
+
+@pytest.mark.parametrize("odd", [["watching"], {"watching": True}])
+def test_a_list_in_the_place_of_a_word_is_no_word(odd: Any) -> None:
+    """One program that says so must not take the page, and `ambctl top`, from all others."""
+    found = seen(dynproxy(service("web", watch=odd)), dynproxy(service("db", instance("a"))))
+    assert {each.name: each.stands[0].watching for each in found.services} == {"web": False, "db": True}
+    assert found.etcd is not None
+    assert not found.etcd.watching
 
 
 def test_ages_alone_are_no_news() -> None:
