@@ -18,6 +18,7 @@ import aiohttp
 from ambcore.text import visible
 
 MAX_ANSWER = 8 << 20  # bytes; a proxy's status has some 500 for each instance, and 10,000 of them are the most
+MAX_DEPTH = 32  # levels; a status has some ten, and whoever walks through it stands on Python's stack of 1000
 AT_ONCE = 32  # requests under way; a fleet of hundreds is asked in a moment and opens few sockets
 
 
@@ -64,9 +65,23 @@ async def _answer(session: aiohttp.ClientSession, url: str, patience: float) -> 
     if body is None:
         return Failure(f"{url}: answered with more than {MAX_ANSWER >> 20} MiB")
     try:
-        return json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         return Failure(f"{url}: answered with something else than JSON")
+    if _is_deep(answer):
+        return Failure(f"{url}: answered with JSON of more than {MAX_DEPTH} levels")
+    return answer
+
+
+def _is_deep(document: Any) -> bool:
+    """Whether lists and objects lie within one another deeper than MAX_DEPTH."""
+    level = [document]
+    for _ in range(MAX_DEPTH + 1):
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return False
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return True
 
 
 def _reason(error: OSError) -> str:

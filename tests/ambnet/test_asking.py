@@ -57,6 +57,7 @@ async def test_programs_answer_under_their_names_beside_those_that_do_not() -> N
         (HEAD + b"Content-Length: 2\r\n\r\n\xff\xfe", "something else than JSON"),
         (HEAD + b"\r\n" + b"[" * 200_000, "something else than JSON"),
         (HEAD + b"\r\n" + b"9" * 10_000, "something else than JSON"),
+        (HEAD + b"\r\n" + b'{"a":[' * 300 + b"]}" * 300, "more than 32 levels"),
         (HEAD + b"Content-Length: 9\r\n\r\nhi!", "ClientPayloadError"),
         (HEAD + b"X: " + b"y" * 100_000 + b"\r\n\r\n{}", ""),
         (b"SSH-2.0-OpenSSH_9.2\x1b[2J\r\n\r\n", ""),
@@ -72,6 +73,11 @@ async def test_what_is_no_answer_is_a_failure_that_says_why(answer: bytes, why: 
     assert failure.why.startswith(f"{url}: ")
     assert why in failure.why
     assert failure.why.isprintable()
+
+
+async def test_an_answer_as_deep_as_it_may_be_is_read() -> None:
+    async with answering(HEAD + b"\r\n" + b"[" * asking.MAX_DEPTH + b"]" * asking.MAX_DEPTH) as url:
+        assert isinstance((await ask({"it": url}, 10))["it"], list)
 
 
 @pytest.mark.parametrize(
