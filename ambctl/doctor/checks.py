@@ -17,8 +17,8 @@ from ambctl.doctor.judge_docker import judge_address, judge_daemon
 from ambctl.doctor.judge_etcd import Seen, judge_clocks, judge_cluster, judge_endpoints, judge_space, judge_versions
 from ambctl.doctor.judge_machine import judge_door, judge_kernel, judge_limits
 from ambctl.doctor.judge_programs import Asked, judge_programs
-from ambctl.doctor.judge_proxies import differs, judge_proxy
-from ambctl.doctor.judge_records import by_service, judge_drains, judge_records
+from ambctl.doctor.judge_proxies import differs, judge_proxy, reached
+from ambctl.doctor.judge_records import Place, by_service, judge_drains, judge_records
 from ambctl.doctor.judge_tls import judge_certificate, judge_plain, judge_secret
 from ambctl.doctor.levels import unknown
 from ambctl.doctor.names import CHECKS
@@ -164,7 +164,16 @@ async def records(scene: Scene) -> Iterable[Finding]:
         owners = frozenset(each.owner for each in await scene.programs() if each.owner)
     except RegistryError:
         owners = frozenset()
-    return judge_records(found, owners or None)
+    return judge_records(found, owners or None, await _reached(scene))
+
+
+async def _reached(scene: Scene) -> frozenset[Place]:
+    """Whom the checks of proxies that can be asked reach."""
+    try:
+        asked = _proxies(await scene.asked())
+    except RegistryError:
+        return frozenset()
+    return frozenset(place for each in asked for place in reached(each.document or {}))
 
 
 async def drains(scene: Scene) -> Iterable[Finding]:

@@ -72,6 +72,15 @@ def differs(document: Document, known: Known | None) -> bool:
     return any(view.differs for view in views(document, known))
 
 
+def reached(document: Document) -> Iterator[tuple[str, str, str]]:
+    """Service, id and address of each instance that answers a proxy's checks."""
+    for service in items(document.get("services")):
+        for item in items(service.get("instances")):
+            check = mapping(item.get("check"))
+            if check.get("state") == "up" and check.get("seconds") is not None:
+                yield text_of(service.get("name"), ""), text_of(item.get("id"), ""), text_of(item.get("address"), "")
+
+
 def judge_proxy(asked: Asked, known: Known | None) -> Iterator[Finding]:
     """One dynproxy that answered; `known` is what etcd has, None where that could not be read."""
     document = asked.document or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ambcore.drains import Drains
@@ -13,6 +13,8 @@ from ambcore.text import visible
 from ambctl.doctor.levels import amber, green, plural, red, some
 
 MOST = 10  # lines about records of one kind; one more says how many there are beyond
+
+Place = tuple[str, str, str]  # service, id and address of an instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,16 @@ class Record:
         return visible(self.item.key.decode(errors="backslashreplace"))
 
 
-def judge_records(records: Sequence[Record], owners: frozenset[str] | None) -> Iterator[Finding]:
-    """All of them; `owners` are those whose registrars are announced, None where that is not known."""
+def judge_records(
+    records: Sequence[Record], owners: frozenset[str] | None, reached: Collection[Place] = ()
+) -> Iterator[Finding]:
+    """All of them; `owners` are those whose registrars are announced, None where that is not known. What some proxy's
+    checks have `reached` is not dead: it is this machine that is not let through to it.
+    """
     readable = [record for record in records if record.found]
     refused = [record for record in records if not record.found]
     unleased = [record for record in readable if not record.item.lease]
-    dead = [record for record in unleased if record.answers is False]
+    dead = [record for record in unleased if record.answers is False and _place(record) not in reached]
     taken = [record for record in unleased if record not in dead and record.found and record.found.owner]
     by_hand = [record for record in unleased if record not in dead and record not in taken]
     yield from _few([_dead(record) for record in dead], "records without a lease, where nobody answers")
@@ -49,6 +55,10 @@ def judge_records(records: Sequence[Record], owners: frozenset[str] | None) -> I
     yield from _strangers(readable, owners)
     if not (refused or unleased):
         yield green("records", f"{plural(len(records), 'record')}, each kept by a lease")
+
+
+def _place(record: Record) -> Place | None:
+    return (record.found.service, record.found.id, str(record.found.address)) if record.found else None
 
 
 def _few(findings: list[Finding], what: str) -> Iterator[Finding]:

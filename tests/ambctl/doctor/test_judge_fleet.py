@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ambcore.admission import Admission, parse_networks
 from ambcore.drains import Drains
 from ambcore.findings import Finding, Level
 from ambcore.fleet import Announcement, Drain, Kind
 from ambcore.history import KeyValue
 from ambcore.model import Address, Instance
+from ambcore.table import Reader
+from ambctl.doctor.checks import records
 from ambctl.doctor.judge_programs import Asked, judge_programs
-from ambctl.doctor.judge_proxies import differs, judge_proxy, views
+from ambctl.doctor.judge_proxies import differs, judge_proxy, reached, views
 from ambctl.doctor.judge_records import Record, judge_drains, judge_records
 from ambctl.doctor.summary import Outcome, cause, document, summary
+from tests.support.ports import free_port
 
 GREEN, AMBER, RED, UNKNOWN = Level
 PROXY = Announcement(
@@ -232,6 +237,52 @@ OWNERS = frozenset({"core-1:abc"})
 )
 def test_a_record(found: Record, level: Level, words: str) -> None:
     assert has(judge_records([found], OWNERS), level, words)
+
+
+@pytest.mark.parametrize(
+    ("check", "address", "level"),
+    [
+        ({"state": "up", "seconds": 0.001}, "10.0.0.1:6379", AMBER),
+        ({"state": "up", "seconds": None}, "10.0.0.1:6379", RED),
+        ({"state": "down", "seconds": 0.001}, "10.0.0.1:6379", RED),
+        ({"state": "up", "seconds": 0.001}, "10.0.0.2:6379", RED),
+        (["up"], "10.0.0.1:6379", RED),
+        (None, "10.0.0.1:6379", RED),
+    ],
+)
+def test_what_a_proxy_s_checks_reach_at_that_address_is_not_to_be_removed(
+    check: Any, address: str, level: Level
+) -> None:
+    """The doctor's machine may be one that is not let through to it."""
+    silent = record(lease=0, owner=None, answers=False, why="silent")
+    document = status(service={"instances": [INSTANCE | {"check": check, "address": address}]})
+    assert levels(judge_records([silent], OWNERS, set(reached(document)))) == {level}
+
+
+class Scenery:
+    """What the check of records asks for: a record without a lease where nobody answers, and what a proxy says."""
+
+    settings = SimpleNamespace(reader=Reader("/services/", Admission(parse_networks("127.0.0.0/8"))))
+
+    def __init__(self, port: int, state: str) -> None:
+        self._value = b"127.0.0.1:%d" % port
+        row = INSTANCE | {"address": f"127.0.0.1:{port}", "check": {"state": state, "seconds": 0.001}}
+        self._document = status(service={"instances": [row]})
+
+    async def records(self) -> tuple[KeyValue, ...]:
+        return (KeyValue(b"/services/redis-A/one", self._value, 3),)
+
+    async def asked(self) -> tuple[Asked, ...]:
+        return (Asked(PROXY, self._document),)
+
+    async def programs(self) -> tuple[Announcement, ...]:
+        return (PROXY,)
+
+
+async def test_the_doctor_compares_its_own_knocking_with_the_proxies_checks() -> None:
+    port = free_port()
+    assert levels(await records(cast("Any", Scenery(port, "up")))) == {AMBER}
+    assert levels(await records(cast("Any", Scenery(port, "down")))) == {RED}
 
 
 def test_many_bad_records_do_not_fill_the_screen_and_hostile_keys_stay_printable() -> None:
