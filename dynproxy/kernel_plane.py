@@ -51,7 +51,8 @@ class KernelPlane:
         tables: KernelTables,
         why: str,
         suspect: Callable[[Address], None],
-        expected: Iterable[Front] = (),
+        expected: Iterable[Front],
+        fronts: Iterable[Front],
     ) -> None:
         self._settings = settings
         self._relay = relay
@@ -67,7 +68,7 @@ class KernelPlane:
         self._expected = {port for front in expected for port in ports_of(front)}
         self._services: dict[Port, str] = {}
         self._places: dict[str, list[Place]] = {}
-        for front in settings.fronts:
+        for front in fronts:
             self._take(front)
 
     async def open(self, front: Front) -> None:
@@ -326,16 +327,21 @@ async def kernel_plane(  # noqa: PLR0917 - each part once
     expected: Iterable[Front] = (),
     *,
     waiting: bool = False,
+    fronts: Iterable[Front] | None = None,
 ) -> AsyncIterator[KernelPlane]:
     """A running kernel plane beside a running relay. What the kernel holds of `expected` fronts, which will be opened
     soon, goes on like that of the settings' own.
+
+    `fronts` are those as far as the relay could have their ports; None: all of them. A port that it could not have is
+    another program's, whose clients are none of ours.
     """
-    ports = {port for front in (*settings.fronts, *expected) for port in ports_of(front)}
+    fronts = settings.fronts if fronts is None else fronts
+    ports = {port for front in (*fronts, *expected) for port in ports_of(front)}
     rules = [_empty(settings, probe, family) for family in probe.families]
     tables = KernelTables(nft, rules, ports, in_charge=not waiting)
     if not waiting:
         await _adopt(tables)
-    plane = KernelPlane(settings, relay, tables, probe.why, suspect, expected)
+    plane = KernelPlane(settings, relay, tables, probe.why, suspect, expected, fronts)
     tables.on_release, tables.before_anew = plane.released, plane.forget_ended
     try:
         async with background(tables.run, plane.watch_kernel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ambcore.errors import ConfigError
 from ambcore.model import Protocol, join_host_port
@@ -29,6 +29,11 @@ class Listening:
     front: Front
     streams: list[socket.socket] = field(default_factory=list)
     datagrams: list[list[socket.socket]] = field(default_factory=list)
+
+    @property
+    def served(self) -> Front:
+        """The front as far as its ports could be had."""
+        return replace(self.front, protocol=Protocol.TCP) if self.streams and not self.datagrams else self.front
 
     def routes(self, slot: int) -> Iterator[tuple[str, list[socket.socket]]]:
         """Each route's name with the sockets that the worker in this slot serves."""

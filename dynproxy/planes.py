@@ -41,13 +41,13 @@ async def chosen_plane(
     async with contextlib.AsyncExitStack() as stack:
         relay = await stack.enter_async_context(relay_plane(settings, found.why, waiting=waiting))
         if not found.families:
-            relay.clear_away = partial(_leave, settings, nft, expected)
+            relay.clear_away = partial(_leave, settings, nft, (*relay.served, *expected))
             if not waiting:
                 await relay.take_charge()
             log.info("the relay serves: %s", found.why)
             yield relay
             return
-        kernel = kernel_plane(settings, relay, nft, found, suspect, expected, waiting=waiting)
+        kernel = kernel_plane(settings, relay, nft, found, suspect, expected, waiting=waiting, fronts=relay.served)
         yield await stack.enter_async_context(kernel)
 
 
@@ -75,9 +75,9 @@ async def _kernel(settings: Settings, nft: Nft) -> Probe:
     return await probe(nft, settings.listen, insist=settings.plane == "kernel")
 
 
-async def _leave(settings: Settings, nft: Nft, expected: Iterable[Front]) -> None:
-    """Take away what a former self left, which would go on forwarding as it was then."""
-    ports = {port for front in (*settings.fronts, *expected) for port in ports_of(front)}
+async def _leave(settings: Settings, nft: Nft, fronts: Iterable[Front]) -> None:
+    """Take away what a former self left on these, which would go on forwarding as it was then."""
+    ports = {port for front in fronts for port in ports_of(front)}
     if not ports and not settings.containers:
         return
     with contextlib.suppress(NftError):  # without the right to see tables there are none of ours

@@ -64,6 +64,11 @@ class RelayPlane:
         self.clear_away: Callable[[], Awaitable[None]] | None = None
         self._pulses: set[asyncio.Task[None]] = set()
 
+    @property
+    def served(self) -> tuple[Front, ...]:
+        """The fronts that are open, each as far as its ports could be had."""
+        return tuple(listening.served for listening in self._listening.values())
+
     async def open(self, front: Front) -> None:
         """Make the sockets and hand them to every worker; see DataPlane."""
         if front in self._listening or self._draining:

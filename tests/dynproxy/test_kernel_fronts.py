@@ -18,6 +18,7 @@ from dynproxy.ruleset import Port
 from tests.dynproxy.test_kernel_plane import Relay
 from tests.support.faulty_nft import FaultyNft
 from tests.support.netns import Namespace
+from tests.support.udp_peers import udp_socket
 
 pytestmark = pytest.mark.netns
 
@@ -48,9 +49,11 @@ def port(front: Front) -> Port:
     return Port(front.protocol or TCP, front.port)
 
 
-async def chains() -> set[str]:
-    """The ports that the kernel's table has rules for."""
-    items = await Nft().read(f"list table ip {NAME}")
+async def chains(table: str = NAME) -> set[str]:
+    """The ports that the kernel's table has rules for; none if there is no table."""
+    if table not in str(await Nft().read("list tables")):
+        return set()
+    items = await Nft().read(f"list table ip {table}")
     names = {item["chain"]["name"] for item in items if "chain" in item}
     return {name for name in names if not name.endswith("_ring")} - {"prerouting", "postrouting", "guard"}
 
@@ -154,6 +157,22 @@ async def test_without_a_container_nothing_of_a_former_self_goes_on(plane: str) 
         return
     async with chosen_plane(read(["--container", "dns", "--container", "redis", "--plane", "relay"], {})):
         assert NAME not in str(await Nft().read("list tables"))
+
+
+@pytest.mark.parametrize("plane", ["kernel", "relay"])
+async def test_another_programs_udp_port_is_left_to_it(plane: str) -> None:
+    """A dynproxy's, too: neither its clients nor its rules are taken from it by who goes without that port."""
+    settings = read(["dns:53", "--plane", plane], {})
+    queries = Instance("dns", "a", Address("172.17.0.3", 53), UDP)
+    transfers = Instance("dns", "b", Address("172.17.0.3", 53))
+    with udp_socket("127.0.0.1", 53):
+        async with running(FaultyNft()) as other:
+            await other.open(DNS)
+            await other.apply(DNS.service, (instance(DNS),))
+            async with chosen_plane(settings) as ours:
+                await ours.apply("dns", (queries, transfers))
+                assert await chains() == {"udp_53"}
+                assert await chains(table_of(settings)) == ({"tcp_53"} if plane == "kernel" else set())
 
 
 def test_the_tables_name_is_that_of_the_containers_in_any_order() -> None:

@@ -52,6 +52,7 @@ def test_a_taken_udp_port_is_done_without_and_said(
 ) -> None:
     listening = listen(Front("dns", port), HOST, 2)
     assert names(listening) == [("dns", (HOST, port))]
+    assert listening.served == Front("dns", port, Protocol.TCP)
     assert f"UDP port {HOST}:{port}: Address already in use" in caplog.text
     listening.close()
 
