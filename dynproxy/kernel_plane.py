@@ -100,13 +100,15 @@ class KernelPlane:
         self._services |= dict.fromkeys(ports_of(front), front.service)
 
     def _leave(self, front: Front) -> None:
-        """Count a front's ports as nobody's."""
+        """Count a front's ports as nobody's. One that could not be opened may be for a port of another service."""
         for port in ports_of(front):
             self._expected.discard(port)
-            service = self._services.pop(port, "")
-            self._places[service] = [place for place in self._places.get(service, ()) if place[1] != port]
-            if not self._places[service]:
-                del self._places[service]
+            if self._services.get(port) != front.service:
+                continue
+            del self._services[port]
+            self._places[front.service] = [place for place in self._places[front.service] if place[1] != port]
+            if not self._places[front.service]:
+                del self._places[front.service]
             for family in self._tables.families:
                 self._members.pop((family, port), None)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from ambcore.errors import ConfigError
 from ambcore.model import Address, Instance, Protocol
 from ambnet.nft import Nft
 from dynproxy.config import Front, read
@@ -93,6 +95,18 @@ async def test_a_front_that_is_closed_is_nobodys_and_the_others_go_on() -> None:
         assert await chains() == {"tcp_6379"}
         assert plane._tables.held("ip", port(REDIS)) == {Address("172.17.0.9", 6379)}
         assert DNS.service not in plane.stats().serving
+
+
+async def test_a_front_that_finds_its_port_taken_takes_it_from_nobody() -> None:
+    """A container that exposes a port of the command line: whoever opens in vain closes what could not be opened."""
+    settings = read(["cache:6379", "--container", "redis", "--plane", "kernel"], {})
+    async with chosen_plane(settings, expected=[REDIS]) as plane:
+        with pytest.raises(ConfigError, match="Address already in use"):
+            await plane.open(REDIS)
+        await plane.close(REDIS)
+        await plane.apply("cache", (replace(instance(REDIS), service="cache"),))
+        assert "tcp_6379" in await chains(table_of(settings))
+        assert plane.stats().serves("cache").plane == "kernel"
 
 
 async def test_who_opens_and_closes_does_not_wait_for_an_nft_that_hangs() -> None:
