@@ -79,10 +79,10 @@ class Live:
         return self.listeners >= MOST_LISTENERS
 
     async def current(self, name: str) -> tuple[Snapshot, str]:
-        """A page as of now, and its version."""
+        """A page as of now, and its version. Raises RuntimeError if it could never be made."""
         channel = self._channel(name)
-        if time.monotonic() - channel.looked > FRESH:
-            await self._look([channel])
+        if time.monotonic() - channel.looked > FRESH and not await self._look([channel]) and not channel.version:
+            raise RuntimeError("the page could not be made: the log says why")
         return channel.snapshot, self._version(channel)
 
     async def messages(self, name: str, version: str) -> AsyncGenerator[bytes, None]:
@@ -163,8 +163,8 @@ class Live:
                 await changed.wait()
         changed.clear()
 
-    async def _look(self, channels: Sequence[Channel]) -> None:
-        """Look once, and make the new versions of these pages that are not what they were."""
+    async def _look(self, channels: Sequence[Channel]) -> bool:
+        """Look once, and make the new versions of these pages that are not what they were; False if that failed."""
         async with self._one_at_a_time:
             try:
                 for channel in channels:
@@ -173,8 +173,8 @@ class Live:
             except Exception:
                 # What a program says of itself must not end the looking: the next look may go well.
                 log.exception("the page could not be made")
-                if not any(channel.version for channel in channels):
-                    raise
+                return False
+        return True
 
     async def _render(self, sight: Sight, channels: Sequence[Channel]) -> None:
         """Make what these pages show of a moment, unless it is what they show already."""

@@ -137,6 +137,25 @@ async def test_a_page_of_another_life_gets_everything(base: str, session: aiohtt
     assert "services" in news["lists"]
 
 
+async def test_a_page_that_is_open_is_made_as_soon_as_it_can_be(
+    base: str, session: aiohttp.ClientSession, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a former life of this server listens before anything was shown here; the first looks fail."""
+    monkeypatch.setattr(live, "PERIOD", 0.02)
+    endless: dict[str, Any] = {}
+    for _ in range(5000):
+        endless = {"": endless}
+    document, proxy.document = proxy.document, dynproxy(deep=endless)
+    async with session.get(f"{base}/live", params={"version": "gone.7"}) as answer:
+        heard = events(answer)
+        assert (await anext(heard))[0] == "beat"
+        await eventually_async(lambda: _true(proxy.looks > 2), PATIENCE, "looks that fail")
+        async with session.get(f"{base}/") as page:
+            assert page.status == 500
+        proxy.document = document
+        assert (await anext(heard))[0] == "patch"
+
+
 async def test_nothing_is_looked_at_while_no_page_is_open(
     base: str, session: aiohttp.ClientSession, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
