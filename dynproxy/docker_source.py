@@ -141,17 +141,17 @@ class Containers:
             for name in stale:
                 try:
                     await self._inspect(name)
-                except DockerError as error:
+                except (DockerError, OSError) as error:  # the latter for want of descriptors or threads
                     self._stale[name] = None
                     self.error = str(error)
                     patience = self._resync
                     if self.engine.connected:
                         patience = LOOK_AGAIN
-                        self._about[name].say(str(error), logging.WARNING, "%s: docker does not tell: %s", name, error)
+                        self._about[name].say(str(error), logging.WARNING, "%s: cannot be looked at: %s", name, error)
             self._changed.set()
 
     async def _inspect(self, name: str) -> None:
-        """Look at one. Raises DockerError."""
+        """Look at one. Raises DockerError; OSError where what is asked of this machine cannot be had."""
         inspected = await self.engine.inspect(name)
         self.seen[name] = item = exposed(inspected, name, await self._here(inspected))
         self._looked_at = time.monotonic()

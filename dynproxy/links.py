@@ -148,7 +148,8 @@ class Links:
             self._stale.clear()
             try:
                 found = await self.engine.networks()
-            except DockerError as error:
+                self._local = local_addresses()
+            except (DockerError, OSError) as error:  # the latter for want of descriptors
                 if self.engine.connected:  # else that is said already
                     text = "cannot ask for networks, only known ones are served: %s"
                     self._sight.say("blind", logging.WARNING, text, error)
@@ -157,7 +158,6 @@ class Links:
                 continue
             self._sight.say("clear", logging.INFO, "networks are known again")
             delays = backoff(*TRY_AGAIN, random.random)
-            self._local = local_addresses()
             self._networks = tuple(parse_network(raw, self._local) for raw in found)
             self._unsure = self._stale.is_set()
             self._surveyed.set()

@@ -15,11 +15,13 @@ from ambcore.model import Instance, Protocol
 from ambcore.states import Watch
 from ambnet.daemon import background
 from ambnet.dockerd import Engine
+from dynproxy import docker_source
 from dynproxy.config import Front
 from dynproxy.docker_source import Containers
 from dynproxy.following import Following, following
 from dynproxy.health import HealthChecks
 from dynproxy.plane import DataPlane
+from tests.ambnet.relay.test_doors import room_for
 from tests.dynproxy.test_exposed import ID, container, network
 from tests.support.waiting import eventually_async
 
@@ -193,6 +195,21 @@ async def test_pain_3_a_daemon_that_is_away_changes_nothing_and_is_asked_when_it
         await scene.until("redis:6379", "redis@172.17.0.2", "", "redis@172.17.0.7")
         (source,) = scene.followed.sources
         assert (source.sight().watch, source.sight().error) == (Watch.WATCHING, None)
+
+
+async def test_without_a_descriptor_to_spare_what_is_known_stays_until_there_is_one(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which addresses are ours is read from files."""
+    monkeypatch.setattr(docker_source, "LOOK_AGAIN", 0.1)
+    engine.containers["redis"] = container()
+    async with running(engine) as scene:
+        await scene.until("redis:6379", "redis@172.17.0.2")
+        with room_for(0):
+            engine.containers["redis"] = moved("172.17.0.7")
+            engine.says("start")
+            await eventually_async(lambda: asyncio.sleep(0, "Too many open files" in caplog.text), 5)
+        await scene.until("redis:6379", "redis@172.17.0.2", "", "redis@172.17.0.7")
 
 
 async def test_events_of_others_are_no_reason_to_look_but_networks_are(engine: FakeEngine) -> None:

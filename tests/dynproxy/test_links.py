@@ -22,6 +22,7 @@ from dynproxy.health import HealthChecks
 from dynproxy.links import Links
 from dynproxy.plane import DataPlane
 from dynproxy.sources import Source
+from tests.ambnet.relay.test_doors import room_for
 from tests.support.waiting import eventually_async
 
 GATEWAY, OTHER = "127.0.0.1", "127.0.0.2"  # a local address, and one that no table of ours lists
@@ -255,6 +256,21 @@ async def test_while_networks_cannot_be_asked_for_the_known_ones_are_served(
         stage.engine.refuses = None
         await stage.until(("a", GATEWAY, 1), ("b", GATEWAY, 2), ("c", GATEWAY, 3))
     assert caplog.text.count("403") == 1
+
+
+async def test_without_a_descriptor_to_spare_the_known_networks_are_served_until_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which addresses are ours is read from files."""
+    monkeypatch.setattr(module, "TRY_AGAIN", (0.01, 0.01))
+    async with scene() as stage:
+        stage.engine.put("one", "a:1")
+        await stage.until(("a", GATEWAY, 1))
+        with room_for(0):
+            stage.engine.gateways["new"] = GATEWAY
+            stage.engine.put("two", "b:2", network="new", created="2")
+            await eventually_async(lambda: asyncio.sleep(0, "Too many open files" in caplog.text), 5)
+        await stage.until(("a", GATEWAY, 1), ("b", GATEWAY, 2))
 
 
 async def test_a_container_that_cannot_be_looked_at_yet_is_served_already() -> None:
