@@ -22,7 +22,7 @@ from ambnet.asking import Failure, ask
 from ambnet.daemon import background
 from ambnet.etcd import Etcd
 from ambnet.page.gather import drained_by, fleet
-from ambnet.page.history import Counts
+from ambnet.page.history import Counts, Totals
 from ambnet.page.model import EtcdSight, Record, Said, Sight
 from ambnet.watch import PrefixWatch
 
@@ -69,6 +69,7 @@ class FleetBoard:
         self._here = host_name()
         self._records, self._programs = Known(), Known()
         self._drains = Drains()
+        self._totals = Totals()
         self._read: tuple[Record, ...] | None = None
         self._answers: Mapping[str, object] = {}
         self._leases: Mapping[int, float] = {}
@@ -114,13 +115,12 @@ class FleetBoard:
             return (Finding(Level.UNKNOWN, "explain", str(error)),)
 
     def counts(self) -> Mapping[str, Counts]:
-        """What each service carried, over all proxies that answer."""
+        """What each service carried since this began, over all proxies that answer; to be asked by one alone."""
         found = fleet(Sight(time.time(), self._said(), ()))
-        return {
-            service.name: Counts(work.active, work.begun, work.bytes, work.failed)
-            for service in found.services
-            if (work := service.work) is not None
-        }
+        works = {(service.name, stand.program): stand.work for service in found.services for stand in service.stands}
+        return self._totals.take(
+            {key: Counts(did.active, did.begun, did.bytes, did.failed) for key, did in works.items()}
+        )
 
     async def run(self) -> None:
         """Endless: follow etcd, and ask the programs."""

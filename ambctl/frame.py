@@ -12,6 +12,7 @@ from ambcore.text import visible
 from ambctl import draw
 from ambctl.paper import Paper
 from ambctl.render import Cell, Column, Shade
+from ambnet.page.flows import flows
 from ambnet.page.history import Rates
 from ambnet.page.model import LEVELS, Fleet, Seat, Service, State
 
@@ -59,38 +60,22 @@ class Frame:
 
 @dataclass(slots=True)
 class Watching:
-    """Makes frames, each with what happened since the ones before it.
-
-    Rates are of one program and added up then: one that is not heard for a moment is no burst. A program that begins
-    anew has another name.
-    """
+    """Makes frames, each with what happened since the ones before it."""
 
     _rates: Rates = field(default_factory=Rates)
 
     def frame(self, fleet: Fleet, at: float, now: float) -> Frame:
         """The next frame; `now` is the time of a clock that only goes forward."""
-        heard = frozenset(each.name for each in fleet.programs if each.level is not Level.RED)
-        counters: dict[object, tuple[float, ...]] = {}
-        for service in fleet.services:
-            for stand in service.stands:
-                work = stand.work
-                counters[service.name, stand.program] = (work.begun, work.bytes, work.failed)
-            for seat in service.seats:
-                if (did := seat.work) is not None:
-                    counters[seat.service, seat.id, heard] = (did.begun, did.bytes, did.failed)
-        rate = self._rates.look(now, counters)
+        rate = flows(self._rates, now, fleet)
 
         def of_service(service: Service) -> Flow:
-            found = [got for stand in service.stands if (got := rate((service.name, stand.program)))]
             active = service.work.active if service.work and not _by_kernel(service) else None
-            sums = [sum(column) for column in zip(*found, strict=True)] if found else [None] * 3
-            return Flow(active, *sums)
+            return Flow(active, *rate(service.name))
 
         def of_seat(service: Service, seat: Seat) -> Flow:
             if seat.work is None or _by_kernel(service):
                 return Flow()
-            got = rate((seat.service, seat.id, heard))
-            return Flow(seat.work.active, *got) if got else Flow(seat.work.active)
+            return Flow(seat.work.active, *rate((seat.service, seat.id)))
 
         return Frame(fleet, at, tuple(_sorted(fleet, of_service, of_seat)))
 

@@ -18,6 +18,8 @@ SHORTEST = 0.9
 LONG = 30.0  # seconds without a look after which the next is a first one
 
 
+Rate = Callable[[object], tuple[float, ...]]  # what each counter of a key gains a second; empty while not known
+
 LOST = ("park_expired", "park_refused", "local_errors")  # the relay's counters of clients that nobody was asked for
 
 
@@ -30,6 +32,9 @@ class Counts(NamedTuple):
     failed: float
 
 
+NOTHING = Counts(0.0, 0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """The last fifteen minutes of a service, oldest first, one value a step, None where it is not known: connections
@@ -40,6 +45,27 @@ class Series:
     begun: tuple[float | None, ...]
     bytes: tuple[float | None, ...]
     failed: tuple[float | None, ...]
+
+
+class Totals:
+    """Counters of several programs added up by service. Each counts from when it is heard, and anew after a silence:
+    what it did before is no burst of now.
+    """
+
+    def __init__(self) -> None:
+        self._last: Mapping[tuple[str, str], Counts] = {}
+        self._sums: Mapping[str, Counts] = {}
+
+    def take(self, counts: Mapping[tuple[str, str], Counts]) -> Mapping[str, Counts]:
+        """The sums after another look, at the counters of each service and program that is heard."""
+        sums: dict[str, Counts] = {}
+        for key, now in counts.items():
+            then = self._last.get(key, now)
+            total = sums.get(key[0]) or self._sums.get(key[0], NOTHING)._replace(active=0.0)
+            gained = (max(0.0, new - old) for new, old in zip(now[1:], then[1:], strict=True))
+            sums[key[0]] = Counts(*map(sum, zip(total, (now.active, *gained), strict=True)))
+        self._last, self._sums = counts, sums
+        return sums
 
 
 class History:
@@ -103,7 +129,7 @@ class Rates:
         self._last: Mapping[object, tuple[float, ...]] = {}
         self._known = False
 
-    def look(self, now: float, counters: Mapping[object, tuple[float, ...]]) -> Callable[[object], tuple[float, ...]]:
+    def look(self, now: float, counters: Mapping[object, tuple[float, ...]]) -> Rate:
         """Take this look, and answer for a key what each of its counters gains a second; empty while not known."""
         self._trim(now)
         before, then = self._looks[0] if self._looks else (now, {})

@@ -20,6 +20,7 @@ from ambcore.text import visible
 from ambnet.daemon import cancel
 from ambnet.page.board import Board
 from ambnet.page.essence import essence
+from ambnet.page.flows import flows
 from ambnet.page.fragments import Snapshot, changes
 from ambnet.page.gather import fleet
 from ambnet.page.history import History, Rates
@@ -189,7 +190,7 @@ class Live:
         if not stale:
             return
         found = fleet(sight)
-        figures = Figures(self._rates.look(now, _counters(found)), self._history.series)
+        figures = Figures(flows(self._rates, now, found), self._history.series)
         large = sum(len(service.seats) for service in found.services) > LARGE
         for channel in stale:
             channel.shows, channel.moving = (shown, channel.findings), self._rates.moving
@@ -224,18 +225,6 @@ def _maker(renderer: Renderer, channel: Channel, found: Fleet, figures: Figures)
         return lambda: renderer.fleet(found, figures)
     service = found.service(channel.name) or Service(channel.name)
     return lambda: renderer.service(service, found, figures, channel.findings)
-
-
-def _counters(found: Fleet) -> dict[object, tuple[float, ...]]:
-    """What rates are made of, by service and by (service, instance)."""
-    counters: dict[object, tuple[float, ...]] = {}
-    for service in found.services:
-        if (work := service.work) is not None:
-            counters[service.name] = (work.begun, work.bytes, work.failed)
-        for seat in service.seats:
-            if (did := seat.work) is not None:
-                counters[seat.service, seat.id] = (did.begun, did.bytes, did.failed)
-    return counters
 
 
 def _beat() -> bytes:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from ambcore.findings import Finding, Level
 from ambnet.page import plots, wording
 from ambnet.page.fragments import Snapshot
-from ambnet.page.history import Series
+from ambnet.page.history import Rate, Series
 from ambnet.page.model import Fleet, Seat, Service, State, Work
 from ambnet.page.picture import picture
 
@@ -23,8 +23,6 @@ from ambnet.page.picture import picture
 # are private ones, which `visible` leaves in no text of others.
 MOMENT = re.compile("\ue000(-?[0-9]+)\ue001")
 KEPT_ROWS = 20_000
-
-Rate = Callable[[object], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)

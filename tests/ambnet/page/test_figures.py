@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from ambcore.history import KeyValue
+from ambcore.model import Address, Instance
+from ambnet.page.flows import flows
 from ambnet.page.fragments import Snapshot, changes
-from ambnet.page.history import KEPT, MOST, STEP, Counts, History, Rates
+from ambnet.page.gather import fleet
+from ambnet.page.history import KEPT, MOST, STEP, Counts, History, Rates, Totals
+from ambnet.page.model import Record, Said, Sight
 from ambnet.page.plots import HEIGHT, plot
 from ambnet.page.wording import age, figure, size
+from tests.ambnet.page.documents import dynproxy, instance, service
 
 
 def test_a_history_is_fifteen_minutes_of_rates() -> None:
@@ -68,6 +74,55 @@ def test_rates_move_until_they_are_zero_again() -> None:
     assert moved[0]
     assert not moved[-1]
     assert moved == sorted(moved, reverse=True)
+
+
+def test_a_program_that_is_heard_again_is_no_burst() -> None:
+    """What it did in all its life, and while nobody heard it, was not done within this moment."""
+    totals, history = Totals(), History()
+    old = Counts(2, 1e6, 1e9, 1e3)
+    heard = [
+        {("web", "a"): Counts(1, 30 * step, 15 * step, 0), ("web", "b"): old._replace(begun=1e6 + 15 * step)}
+        for step in range(5)
+    ]
+    del heard[2]["web", "b"]
+    for step, counts in enumerate(heard):
+        history.sample(step * STEP, totals.take(counts))
+    series = history.series("web")
+    assert series is not None
+    assert series.active[-5:] == (3, 3, 1, 3, 3)
+    assert series.begun[-5:] == (None, 3, 2, 2, 3)
+    assert series.bytes[-4:] == (1, 1, 1, 1)
+    assert series.failed[-4:] == (0, 0, 0, 0)
+
+
+def test_totals_keep_nothing_of_a_service_that_nobody_tells_of() -> None:
+    totals = Totals()
+    totals.take({("web", "a"): Counts(1, 10, 10, 10)})
+    assert totals.take({("web", "a"): Counts(1, 30, 10, 10)}) == {"web": Counts(1, 20, 0, 0)}
+    assert totals.take({}) == {}
+    assert totals.take({("web", "a"): Counts(1, 70, 10, 10)}) == {"web": Counts(1, 0, 0, 0)}
+
+
+def test_the_page_s_rates_are_of_those_who_are_heard() -> None:
+    """A proxy that misses a question, and answers the next with all that it ever carried, is no burst either."""
+    rates = Rates()
+
+    def look(now: float, **begun: int) -> tuple[float, float]:
+        said = tuple(
+            Said(name, dynproxy(service("web", instance("one", connections_total=count))), host=name)
+            for name, count in begun.items()
+        )
+        record = Record(KeyValue(b"/services/web/one", b"", 1), Instance("web", "one", Address("10.0.0.1", 80)))
+        rate = flows(rates, now, fleet(Sight(now, said, (record,))))
+        known = rate("web"), rate(("web", "one"))
+        return known[0][0] if known[0] else -1, known[1][0] if known[1] else -1
+
+    assert look(0.0, a=100, b=10**9) == (-1, -1)
+    assert look(1.0, a=120, b=10**9 + 10) == (30, 30)
+    assert look(2.0, a=140) == (20, -1)
+    assert look(3.0, a=160, b=10**9 + 30) == (30, 30)
+    assert look(5.5, a=210, b=10**9 + 80) == (20, -1)
+    assert look(7.0, a=240, b=10**9 + 110) == (40, 40)
 
 
 def test_after_a_long_time_without_a_look_a_rate_is_not_known() -> None:
