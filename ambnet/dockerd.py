@@ -12,10 +12,12 @@ import contextlib
 import ipaddress
 import json
 import logging
+import math
 import os
 import random
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -86,9 +88,10 @@ class Engine:
         """Endless: Subscribed, then events; Lost when the daemon went away, and at each vain attempt to reach it."""
         delays = backoff(FIRST_RETRY, LAST_RETRY, random.random)
         while True:
+            opened = math.inf
             try:
                 stream = await self._subscribe()
-                delays = backoff(FIRST_RETRY, LAST_RETRY, random.random)
+                opened = time.monotonic()
                 self.connected = True
                 yield Subscribed()
                 async with contextlib.aclosing(self._follow(stream)) as events:
@@ -98,6 +101,8 @@ class Engine:
             except DockerError as error:
                 self.close()
                 yield Lost(str(error))
+            if time.monotonic() - opened > LAST_RETRY:  # whoever ends each at once is asked less and less
+                delays = backoff(FIRST_RETRY, LAST_RETRY, random.random)
             await asyncio.sleep(next(delays))
             self.reconnects += 1
 

@@ -165,7 +165,7 @@ class FakeDaemon:
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
         self.requests: list[str] = []
-        self.mute = False
+        self.mute = self.hasty = False  # hasty: it ends each event stream at once
         self.refusal = b""  # the body of the answer to whoever inspects, none for what a healthy daemon says
         self._path = path
         self._open: list[asyncio.StreamWriter] = []
@@ -201,7 +201,7 @@ class FakeDaemon:
                 if "/events" in request:
                     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                     event = b'{"Type":"container","Action":"start","Actor":{"ID":"x"}}\n'
-                    writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+                    writer.write(b"%x\r\n%s\r\n" % (len(event), event) + b"0\r\n\r\n" * self.hasty)
                 elif self.refusal and "/containers/" in request:
                     writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(self.refusal))
                     writer.write(self.refusal)
@@ -230,6 +230,22 @@ async def test_a_broken_stream_is_opened_anew(tmp_path: Path) -> None:
             Subscribed,
             ContainerEvent,
         ]
+
+
+async def test_a_stream_that_ends_whenever_it_is_opened_is_opened_with_pauses_that_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs the daemon a list of all containers, and a look at each; one that has lasted may be opened soon."""
+    monkeypatch.setattr(dockerd, "FIRST_RETRY", 0.1)
+    monkeypatch.setattr(dockerd, "LAST_RETRY", 1.0)
+    async with FakeDaemon(tmp_path / "d.sock") as daemon, following(daemon.url) as (_, follower):
+        daemon.hasty = True
+        daemon.cut()
+        await follower.until(lambda messages: sum(isinstance(m, Subscribed) for m in messages) == 6)
+        opened = [at for at, m in zip(follower.times, follower.messages, strict=True) if isinstance(m, Subscribed)]
+        assert opened[5] - opened[4] > 0.5
+        daemon.hasty = False
+        await follower.until(lambda messages: sum(isinstance(m, Subscribed) for m in messages) == 7)
 
 
 async def test_B11_docker_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
