@@ -61,6 +61,7 @@ class Containers:
         self.known = asyncio.Event()
         self.in_line = asyncio.Event()
         self.error: str | None = None
+        self._resolved: IPAddress | None = None
         self._listen_on = None if listen is None or parse_ip(listen).is_unspecified else parse_ip(listen)
         self._resync = resync
         self._looked_at: float | None = None
@@ -166,10 +167,12 @@ class Containers:
         return Here(own, listening, await self._host() if inspected and on_host_network(inspected) else None)
 
     async def _host(self) -> IPAddress | None:
-        """The address of the daemon's host, as it is reached from here."""
+        """The address of the daemon's host, as it is reached from here; of a name, the last that could be found."""
         url = urlsplit(self.engine.url)
         if url.scheme != "unix" and url.hostname not in (None, "localhost"):
-            return await in_thread(lambda: _resolved(str(url.hostname)), "resolve")
+            found = await in_thread(lambda: _resolved(str(url.hostname)), "resolve")
+            self._resolved = found or self._resolved
+            return self._resolved
         gateway = default_gateway()
         bridges = await self.engine.bridges()
         inside = gateway is not None and any(gateway in network for some in bridges.values() for network in some)

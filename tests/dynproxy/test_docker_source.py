@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, cast
 
@@ -32,9 +33,10 @@ REDIS = Front("redis:6379", 6379, TCP)
 class FakeEngine:
     """A daemon's answers, and what it says of changes."""
 
-    url, connected = "unix:///fake.sock", True
+    connected = True
 
     def __init__(self) -> None:
+        self.url = "unix:///fake.sock"
         self.containers: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.away = False
@@ -210,6 +212,30 @@ async def test_without_a_descriptor_to_spare_what_is_known_stays_until_there_is_
             engine.says("start")
             await eventually_async(lambda: asyncio.sleep(0, "Too many open files" in caplog.text), 5)
         await scene.until("redis:6379", "redis@172.17.0.2", "", "redis@172.17.0.7")
+
+
+async def test_while_the_name_of_the_daemons_host_is_not_resolved_the_last_address_is_its(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to the daemon needs no name any more, so it goes on telling."""
+    engine.url = "tcp://localhost.localdomain:2375"
+    answers = iter([[(None, None, 0, "", ("192.0.2.1", 0))]])
+
+    def getaddrinfo(*_: object) -> list[Any]:
+        for answer in answers:
+            return answer
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    engine.containers["redis"] = container("host")
+    async with running(engine) as scene:
+        await scene.until("redis:6379", "redis@192.0.2.1")
+        engine.containers["redis"] = container("host", state={"Paused": True})
+        engine.says("pause")
+        await scene.until("redis:6379", "redis@192.0.2.1", "")
+        engine.containers["redis"] = container("host")
+        engine.says("unpause")
+        await scene.until("redis:6379", "redis@192.0.2.1", "", "redis@192.0.2.1")
 
 
 async def test_events_of_others_are_no_reason_to_look_but_networks_are(engine: FakeEngine) -> None:
