@@ -33,6 +33,14 @@ wait_until() {
 	done
 }
 
+# pass_on_interruptions: jobs begun from now on are interrupted once when this script is told to end, and waited for.
+# They are process groups of their own: a terminal's Ctrl-C would come to them beside ours, and a second one ends tests
+# in the middle of their clearing up.
+pass_on_interruptions() {
+	set -m
+	trap 'kill -INT $(jobs -p); wait' INT TERM HUP
+}
+
 # compose ARGS…: Compose v2 as a plugin, else as a program, else the stand-alone 1.29.
 compose() {
 	if docker compose version >/dev/null 2>&1; then
