@@ -7,19 +7,27 @@ and one request, without redirects, and is believed only as far as it can be rea
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ambcore.text import visible
+from ambnet.threads import in_thread
 
 MAX_ANSWER = 8 << 20  # bytes; a proxy's status has some 500 for each instance, and 10,000 of them are the most
 MAX_DEPTH = 32  # levels; a status has some ten, and whoever walks through it stands on Python's stack of 1000
 AT_ONCE = 32  # requests under way; a fleet of hundreds is asked in a moment and opens few sockets
+NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+_NAMES = threading.Semaphore(AT_ONCE)  # those that are resolved now, by whomever
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,40 @@ class Failure:
         object.__setattr__(self, "why", visible(self.why))
 
 
+class _Names(AbstractResolver):
+    """Resolves names in threads that may be abandoned: an executor's would keep the program from ending until the last
+    name server has not answered. Raises OSError.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Every address of a host."""
+        found = await in_thread(lambda: _resolved(host, port, family), "name")
+        return [
+            ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=NUMERIC)
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _resolved(host: str, port: int, family: socket.AddressFamily) -> Sequence[Any]:
+    """Blocks. Raises OSError, at once when as many names as may be wait for an answer."""
+    if not _NAMES.acquire(blocking=False):
+        raise OSError(errno.EAGAIN, "too many names wait for an answer")
+    try:
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    finally:
+        _NAMES.release()
+
+
+def connector() -> aiohttp.TCPConnector:
+    """For a session with servers whose names others choose."""
+    return aiohttp.TCPConnector(resolver=_Names())
+
+
 async def ask(urls: Mapping[str, str], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - of each, not of all
     """What each URL answers, as JSON read, or a Failure, under the URL's key; `timeout` in seconds is for each.
 
@@ -40,7 +82,9 @@ async def ask(urls: Mapping[str, str], timeout: float) -> dict[str, Any]:  # noq
     turn = asyncio.Semaphore(AT_ONCE)
     patience = aiohttp.ClientTimeout(total=timeout)
     # Not decompressed: a few bytes could become any number.
-    async with aiohttp.ClientSession(timeout=patience, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as s:
+    async with aiohttp.ClientSession(
+        connector=connector(), timeout=patience, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+    ) as s:
 
         async def one(url: str) -> Any:
             async with turn:

@@ -17,6 +17,7 @@ from ambcore.members import Alarm, ListedMember
 from ambctl.doctor.judge_access import Access
 from ambctl.doctor.judge_etcd import Seen
 from ambnet.addresses import source_address_towards
+from ambnet.asking import connector
 from ambnet.etcd import EtcdConfig
 from ambnet.etcd.member import Member
 from ambnet.threads import in_thread
@@ -61,7 +62,9 @@ async def _over_http(config: EtcdConfig, url: str) -> tuple[float | None, int | 
     try:
         verify = _context(config) if url.startswith("https:") else True
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        async with aiohttp.ClientSession(
+            connector=connector(), timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
             began = time.time()
             async with session.get(f"{url}/version", ssl=verify, allow_redirects=False) as answer:
                 middle = (began + time.time()) / 2

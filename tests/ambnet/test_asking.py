@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import threading
 import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -90,6 +93,33 @@ async def test_what_is_no_url_is_a_failure(url: str) -> None:
 async def test_silence_lasts_as_long_as_the_patience() -> None:
     async with answering(HEAD + b"Content-Length: 9\r\n\r\n{", then_wait=True) as url:
         assert await ask({"it": url}, 0.2) == {"it": Failure(f"{url}: no answer in 0.2 s")}
+
+
+def test_a_name_that_nobody_resolves_keeps_no_program_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever announces such names would hold up every tool; so would the name server of a network that is down."""
+    answer, answered = threading.Event(), threading.Event()
+
+    def mute(*_: Any, **__: Any) -> list[Any]:
+        answer.wait(20)
+        answered.set()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", mute)
+    urls = {str(number): f"http://host-{number}.invalid:1/" for number in range(asking.AT_ONCE + 1)}
+    answers = asyncio.run(ask(urls, 0.5))
+    assert not answered.is_set()
+    assert answers["0"] == Failure("http://host-0.invalid:1/: no answer in 0.5 s")
+    assert answers[str(asking.AT_ONCE)] == Failure(f"{urls[str(asking.AT_ONCE)]}: Resource temporarily unavailable")
+    answer.set()
+    for thread in threading.enumerate():
+        if thread.name == "name":
+            thread.join(20)
+    assert answered.is_set()
+
+
+async def test_a_server_is_found_by_its_name() -> None:
+    async with answering(HEAD + b"Content-Length: 2\r\n\r\n{}") as url:
+        assert await ask({"it": url.replace("127.0.0.1", "localhost")}, 10) == {"it": {}}
 
 
 async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
