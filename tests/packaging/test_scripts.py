@@ -80,3 +80,12 @@ def test_an_environment_of_an_interpreter_that_has_gone_is_made_anew(complete: M
     done = complete.run("scripts/setup", "test")
     assert done.returncode == 0, done.stderr
     assert (environment / ".made-from").exists()
+
+
+def test_a_minimal_system_is_given_authorities_along_with_docker(machine: Machine) -> None:
+    """Without them nothing can be pulled, nor a base made that trusts whom this machine trusts."""
+    machine.has("apt-get", "exit 0")
+    machine.has("id", "echo 1000")
+    done = machine.run("scripts/setup", "demo")
+    assert done.returncode == 1
+    assert {"docker.io", "ca-certificates"} <= set(done.stderr.split())
