@@ -89,3 +89,15 @@ def test_a_minimal_system_is_given_authorities_along_with_docker(machine: Machin
     done = machine.run("scripts/setup", "demo")
     assert done.returncode == 1
     assert {"docker.io", "ca-certificates"} <= set(done.stderr.split())
+
+
+def test_demo_down_removes_nothing_without_an_engine_and_says_so(machine: Machine) -> None:
+    """It may be down for a moment, or listen to root alone: what it has of the demo comes back with it."""
+    machine.has("docker", "echo permission denied >&2; exit 1")
+    done = machine.run("scripts/demo-down", "--images")
+    assert done.returncode == 1
+    assert "nothing was removed" in done.stderr
+
+
+def test_demo_down_has_nothing_to_do_where_there_is_no_docker(machine: Machine) -> None:
+    assert machine.run("scripts/demo-down", "--images").returncode == 0
