@@ -52,6 +52,17 @@ def test_fleet_puts_each_ambassador_beside_whom_it_serves_and_the_two_hosts_apar
     }
 
 
+CONTAINERS = sorted(QUADLET.glob("*.container"))
+
+
+@pytest.mark.parametrize("unit", FLEET + PLAIN + CONTAINERS, ids=lambda unit: f"{unit.parent.name}-{unit.stem}")
+def test_no_unit_is_given_up_after_a_few_quick_failures(unit: Path) -> None:
+    """Five starts within ten seconds are systemd's limit: with a pause of one second a moment's trouble is enough."""
+    about, _, service = unit.read_text().partition("[Service]\n")
+    assert "Restart=always" in service.splitlines()
+    assert "StartLimitIntervalSec=0" in about.splitlines()
+
+
 @pytest.mark.docker
 @pytest.mark.hosts
 @pytest.mark.parametrize("unit", FLEET + PLAIN, ids=lambda unit: unit.stem)
