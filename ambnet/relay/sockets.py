@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ DATAGRAM: Final = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLO
 RECEIVE_BUFFER = 4 * 1024 * 1024
 # Python has no names for these: asm-generic/socket.h, linux/in.h, linux/in6.h.
 SO_RCVBUFFORCE, IP_PKTINFO, IP_RECVERR, IPV6_RECVERR, IPV6_FREEBIND = 33, 8, 11, 25, 78
+IPV6_IS_OFF = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # for the whole kernel, or in this network namespace
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: close sends RST
 
 
@@ -59,7 +61,9 @@ def open_listeners(host: str | None, port: int, *, early: bool = False) -> list[
         return keep([_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, early)])
     try:
         return keep([_listening(socket.AF_INET6, "::", port)])
-    except OSError:
+    except OSError as error:
+        if error.errno not in IPV6_IS_OFF:
+            raise
         return keep([_listening(socket.AF_INET, "0.0.0.0", port)])  # noqa: S104 - the contract: on all addresses
 
 
@@ -76,7 +80,9 @@ def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool
         return keep(_bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early))
     try:
         return keep(_bound(socket.AF_INET6, "::", port, sharers))
-    except OSError:
+    except OSError as error:
+        if error.errno not in IPV6_IS_OFF:
+            raise
         return keep(_bound(socket.AF_INET, "0.0.0.0", port, sharers))  # noqa: S104 - the contract: on all addresses
 
 
