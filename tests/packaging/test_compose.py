@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ COMPOSES_OWN = "10s"
 @pytest.mark.parametrize("program", DRAINING)
 def test_compose_waits_for_longer_than_open_connections_may_take(program: str) -> None:
     """Left to itself it kills what has not ended after ten seconds."""
-    drain = next(field.default for field in fields(DRAINING[program]) if field.name == "drain")
+    drain: Any = next(field.default for field in fields(DRAINING[program]) if field.name == "drain")
     found = [service for service in SERVICES.values() if service["image"] == f"etcd-ambassadors/{program}"]
     assert found
     for service in found:
