@@ -17,7 +17,7 @@ demo-down: ## remove what the demo made: containers, networks, volumes, images (
 	@scripts/demo-down --images
 
 figures: setup ## measure on the running demo (IDLE=600 for the ten idle minutes)
-	@docker inspect redis-dyn-amb.service >/dev/null 2>&1 || scripts/demo >/dev/null
+	@[ "$$(docker inspect --format '{{.State.Running}}' redis-dyn-amb.service 2>/dev/null)" = true ] || scripts/demo >/dev/null
 	@$(bin)/python -m bench.figures
 
 bench: ## measure both planes against every peer, some 35 minutes (ROUNDS=9), and write docs/benchmarks.md

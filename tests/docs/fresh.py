@@ -25,8 +25,8 @@ BASE = "debian:trixie-slim"
 def main(image: str = BASE) -> int:
     """Print what each section took, and all of them."""
     machine = f"amb-fresh-{uuid.uuid4().hex[:8]}"
-    docker("run", "--detach", "--init", "--name", machine, "--hostname", "fresh", *BOOT, image, "sleep", "infinity")
     try:
+        docker("run", "--detach", "--init", "--name", machine, "--hostname", "fresh", *BOOT, image, "sleep", "infinity")
         copied = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         docker("exec", machine, "mkdir", "/etcd-ambassadors")
         docker("exec", "--interactive", machine, "tar", "--extract", "--directory", "/etcd-ambassadors", given=copied)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.hosts.machine import ROOT, Machine
 
 RATE = 200  # new connections a second
+PATIENCE = 60.0  # seconds for what should take two or three: restarts drain for up to 30
 FOLDER = "/opt/load"
 
 
@@ -22,11 +24,13 @@ class Load:
     total: int = 0
     failures: list[tuple[float, str]] = field(default_factory=list)
 
-    def more(self, connections: int) -> None:
-        """Wait until so many more connections were served."""
-        goal = self._served() + connections
-        while self._served() < goal:
-            pass
+    def more(self, connections: int, seconds: float = PATIENCE) -> None:
+        """Wait until so many more connections were served; raises AssertionError if that takes too long."""
+        served = self._served()
+        goal, deadline = served + connections, time.monotonic() + seconds
+        while served < goal:
+            assert time.monotonic() < deadline, f"{goal - served} of {connections} not served within {seconds} s"
+            served = self._served()
 
     def _served(self) -> int:
         assert self.process.stdout is not None

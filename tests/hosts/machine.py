@@ -102,12 +102,11 @@ def machines(*names: str) -> Iterator[list[Machine]]:
     build()
     run = uuid.uuid4().hex[:8]
     network = f"amb-hosts-{run}"
-    docker("network", "create", network)
-    containers: list[str] = []
+    containers = [f"amb-{name}-{run}" for name in names]
     try:
-        for name in names:
-            flags = ("--detach", "--name", f"amb-{name}-{run}", "--hostname", name, "--network", network)
-            containers.append(docker("run", *flags, *BOOT, IMAGE))
+        docker("network", "create", network)
+        for name, container in zip(names, containers, strict=True):
+            docker("run", "--detach", "--name", container, "--hostname", name, "--network", network, *BOOT, IMAGE)
         booted = [Machine(name, container) for name, container in zip(names, containers, strict=True)]
         for machine in booted:
             eventually(lambda: _is_up(machine), 60, f"{machine.name} boots")  # noqa: B023 - looked at here only

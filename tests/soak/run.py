@@ -137,6 +137,8 @@ def _judge(scene: Scene, sampler: Sampler, outcome: Outcome) -> None:
         )
     outcome.problems += [_unexplained(outcome, failure) for failure in outcome.unexplained]
     after = _warm(outcome)
+    if sampler.failure is not None:
+        outcome.problems.append(f"nobody measured memory, files and tasks to the end: {sampler.failure!r}")
     for name, samples in sampler.samples.items():
         if (found := course(samples, after)) is not None:
             outcome.courses[name] = found

@@ -21,11 +21,15 @@ TASKS = re.compile(r"^amb_tasks (\S+)", re.MULTILINE)
 
 
 class Sampler:
-    """`with Sampler(scene) as sampler: …`; `samples` by the process's name, a relay's workers under their own."""
+    """`with Sampler(scene) as sampler: …`; `samples` by the process's name, a relay's workers under their own.
+
+    `failure` is what ended it before its time: without samples everything would look level.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._over = threading.Event()
+        self.failure: Exception | None = None
         self.samples: dict[str, list[Sample]] = defaultdict(list)
 
     def __enter__(self) -> Self:
@@ -38,9 +42,12 @@ class Sampler:
         self._thread.join(30)
 
     def _run(self) -> None:
-        while not self._over.wait(EVERY):
-            for name, program in list(self._scene.ours.items()):
-                self._look(name, program)
+        try:
+            while not self._over.wait(EVERY):
+                for name, program in list(self._scene.ours.items()):
+                    self._look(name, program)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run was not watched
+            self.failure = error
 
     def _look(self, name: str, program: Ours) -> None:
         pid = program.pid

@@ -45,7 +45,7 @@ class Fault:
         """One word, or two."""
         if self.failed:
             return "FAILED"
-        return "held" if self.passed else "NOT HELD"
+        return "held" if self.passed and not self.skipped else "NOT HELD"
 
 
 def read_matrix(text: str) -> dict[str, Fault]:
