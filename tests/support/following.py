@@ -37,7 +37,7 @@ class Following:
         """How many whole lists were told."""
         return sum(isinstance(message, Listed) for message in self.messages)
 
-    async def until(self, contents: dict[bytes, bytes], seconds: float = 5.0) -> None:
+    async def until(self, contents: dict[bytes, bytes], seconds: float = 15.0) -> None:
         """Wait until the reader knows exactly this."""
         try:
             async with asyncio.timeout(seconds), self._news:
@@ -45,7 +45,7 @@ class Following:
         except TimeoutError:
             raise AssertionError(f"not within {seconds} s: {self.contents} instead of {contents}") from None
 
-    async def until_listed(self, count: int = 1, seconds: float = 5.0) -> None:
+    async def until_listed(self, count: int = 1, seconds: float = 15.0) -> None:
         """Wait for so many lists in all."""
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(lambda: self.lists >= count)
