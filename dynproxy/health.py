@@ -125,6 +125,8 @@ class HealthChecks:
             del self._health[address]
             self._suspects.drop(address)
             self._down.drop(address)
+            if (probe := self._under_way.pop(address, None)) is not None:
+                probe.close()
         left = self.unhealthy(service) - {item.id for item in move.departed}
         self._set_unhealthy(service, left | {item.id for item in move.arrived if self._health[item.address].down})
         self._wake()

@@ -317,6 +317,19 @@ def test_instance_removed_while_it_is_asked_leaves_nothing(world: World) -> None
     assert world.checks.turn(world.now) == math.inf
 
 
+def test_what_was_asked_of_an_earlier_life_says_nothing_of_the_next(world: World) -> None:
+    world.answers[address(0)] = SILENT
+    world.checks.watch("redis-A", fleet(1))
+    world.live(TIMEOUT / 2)
+    (asked,) = world.asks
+    world.checks.watch("redis-A", ())
+    world.answers[address(0)] = PASSED
+    world.checks.watch("redis-A", fleet(1))
+    world.live(TIMEOUT)
+    assert asked.closed
+    assert world.checks.results == {PASSED: 1}
+
+
 def test_trouble_of_this_machine_ejects_nobody_and_is_said_once_a_minute(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
