@@ -75,15 +75,16 @@ class Ends(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One entry. `timeout` is in seconds, `status` the IPS_* bits, `tcp_state` one of TCP_CONNTRACK_*, None for others.
+    """One entry. `timeout` is what it has left in whole seconds, None if that is not for the clock to say; `status` the
+    IPS_* bits, `tcp_state` one of TCP_CONNTRACK_*, None for others.
 
     `key` names this very entry to the kernel: its tuple and its id. A later flow of the same tuple has another id,
-    unless it happens to lie in the same place of the kernel's memory: delete soon after listing.
+    unless it happens to lie in the same place of the kernel's memory, as the next attempt of a client does.
     """
 
     mark: int
     status: int
-    timeout: int
+    timeout: int | None
     tcp_state: int | None
     key: bytes
     _original: bytes
@@ -173,7 +174,10 @@ async def count(which: Which, *, established: bool = False) -> Counter[int]:
 
 
 def _delete_those(which: Which, meant: Callable[[Flow], bool]) -> int:
-    return delete(which.family, (flow for flow in flows(which) if meant(flow)))
+    """Those with less than a second left are let end: a client's next attempt, which may have gone to somebody else,
+    could have taken such a one's place and name before it is deleted.
+    """
+    return delete(which.family, (flow for flow in flows(which) if flow.timeout != 0 and meant(flow)))
 
 
 def _filter(which: Which) -> bytes:
@@ -187,8 +191,8 @@ def _filter(which: Which) -> bytes:
 
 def decode(data: bytes, start: int, end: int) -> Flow:
     """One entry out of its attributes; raises ValueError or struct.error when it is not one."""
-    mark = status = timeout = 0
-    tcp_state = None
+    mark = status = 0
+    timeout = tcp_state = None
     key = original = reply = b""
     for kind, first, last in attributes(data, start, end):
         if kind == TUPLE_ORIG:

@@ -123,6 +123,7 @@ def test_a_flow_says_who_talks_to_whom_and_which_instance_really_answers(hosts: 
     assert flow.tcp_state == ESTABLISHED
     assert flow.answered
     assert flow.established
+    assert flow.timeout is not None
     assert flow.timeout > 3600
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from ambcore.model import Address, Protocol
+from dynproxy import conntrack
 from dynproxy.conntrack import Which
 from dynproxy.flows import WHOLE_MARK, Flows, Those
 from dynproxy.netlink import NetlinkError
@@ -114,6 +115,24 @@ async def test_only_the_connections_of_those_endpoints_are_ended(
                 client.echoes()
         else:
             assert client.echoes()
+
+
+async def test_an_attempt_that_ends_by_itself_at_once_is_not_forgotten_for_the_next_one_bears_its_name(
+    flows: Flows, hosts: Hosts, rules: KernelTable
+) -> None:
+    """To the kernel both have one tuple and often one id: by the time of the deletion the client may be connected."""
+    hosts.server.nft(
+        "table ip hole { chain in { type filter hook input priority 0; ip daddr 10.78.0.1 tcp flags syn drop\n}\n}\n"
+    )
+    rules.serve(TCP80, Address(hosts.instance(1), 8000))
+    with hosts.client.call(socket.socket) as client:
+        client.setblocking(False)
+        client.connect_ex((hosts.proxy.ipv4, 80))
+        await asyncio.sleep(0.1)
+        which = flows._which(those(1))
+        (attempt,) = hosts.proxy.call(lambda: list(conntrack.flows(which)))
+        assert attempt.timeout == 0, "in whole seconds"
+        assert await conntrack.delete_unanswered(which) == 0
 
 
 async def test_the_wait_is_over_with_the_last_connection(flows: Flows, clients: list[Conversation]) -> None:

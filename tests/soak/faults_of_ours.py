@@ -8,11 +8,13 @@ import signal
 import time
 
 from tests.soak.done import Done, fault, opened
+from tests.soak.judging import Excuse
 from tests.soak.ours import Ours
 from tests.soak.scene import Scene
 
 LEASE = 10  # seconds, registrar's default
 LONG = frozenset({"long"})  # what does not finish while a process drains
+REPAIRED = 10.0  # seconds after which flushed rules are back at the latest (C9)
 
 
 def _again(program: Ours, *, after: float) -> None:
@@ -63,24 +65,30 @@ def _proxy(scene: Scene, lot: random.Random, kind: str) -> tuple[str, Ours]:
     return lot.choice(found)
 
 
+def _relayed(scene: Scene, name: str, *moments: float) -> tuple[Excuse, ...]:
+    """Excuses what the relay took beside a kernel that had no rules: it ends with its process, as any relay's does."""
+    windows = scene.without_rules[name]
+    return tuple(Excuse(min(moments), max(moments), name, begun=window) for window in windows)
+
+
 @fault
 def kernel_proxy_killed(scene: Scene, lot: random.Random) -> Done:
     """SIGKILL of a dynproxy whose rules forward, and of its relay; started again after 3 s."""
     name, drawn = _proxy(scene, lot, "kernel")
     for worker in drawn.workers():
         os.kill(worker, signal.SIGKILL)
-    drawn.kill()
+    moment = drawn.kill()
     _again(drawn, after=3)
-    return Done(name)
+    return Done(name, _relayed(scene, name, moment))
 
 
 @fault
 def kernel_proxy_restarted(scene: Scene, lot: random.Random) -> Done:
     """SIGTERM of a dynproxy whose rules forward; started again when it has ended."""
     name, drawn = _proxy(scene, lot, "kernel")
-    drawn.terminate()
+    moment = drawn.terminate()
     _again(drawn, after=0)
-    return Done(name)
+    return Done(name, _relayed(scene, name, moment))
 
 
 @fault
@@ -105,9 +113,10 @@ def relay_proxy_restarted(scene: Scene, lot: random.Random) -> Done:
 def kernel_proxy_handed_over(scene: Scene, lot: random.Random) -> Done:
     """A new dynproxy takes over from one whose rules forward."""
     name, drawn = _proxy(scene, lot, "kernel")
+    moment = time.monotonic()
     drawn.hand_over()
     drawn.wait_ready()
-    return Done(name)
+    return Done(name, _relayed(scene, name, moment, time.monotonic()))
 
 
 @fault
@@ -138,7 +147,7 @@ def proxy_starts_without_etcd(scene: Scene, lot: random.Random) -> Done:
     time.sleep(10)
     scene.etcd.start()
     drawn.wait_ready()
-    return Done(name, opened(moment, proxy=name) if name.startswith("relay") else ())
+    return Done(name, opened(moment, proxy=name) if name.startswith("relay") else _relayed(scene, name, moment))
 
 
 @fault
@@ -166,4 +175,5 @@ def rules_flushed(scene: Scene, lot: random.Random) -> Done:
     name = lot.choice([name for name in sorted(scene.proxies) if name.startswith("kernel")])
     since = time.monotonic()
     scene.proxies[name].host.nft("flush ruleset\n")
+    scene.without_rules[name].append((since, time.monotonic() + REPAIRED))
     return Done(name, opened(since, time.monotonic(), proxy=name))

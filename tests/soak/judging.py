@@ -5,6 +5,7 @@ A fault excuses what was open in its way at that moment, and nothing that was be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,7 +38,8 @@ class Failure:
 @dataclass(frozen=True)
 class Excuse:
     """Explains failures of connections that were open at any moment from `since` to `until`: those of a proxy, or of
-    instances, or both. One that had not been greeted yet may have been on its way to any instance.
+    instances, or both. One that had not been greeted yet may have been on its way to any instance. `begun` narrows it
+    to those that began between two moments.
     """
 
     since: float
@@ -45,6 +47,7 @@ class Excuse:
     proxy: str | None = None
     instances: frozenset[str] | None = None
     loads: frozenset[str] = TCP
+    begun: tuple[float, float] = (-math.inf, math.inf)
 
     def covers(self, failure: Failure) -> bool:
         """Whether it explains this failure. Nothing explains other bytes than were sent."""
@@ -53,6 +56,7 @@ class Excuse:
             and failure.load in self.loads
             and self.proxy in (None, failure.proxy)
             and (self.instances is None or failure.instance is None or failure.instance in self.instances)
+            and self.begun[0] - BLINK <= failure.begun <= self.begun[1] + BLINK
             and failure.begun <= self.until + BLINK
             and failure.ended >= self.since - BLINK
         )

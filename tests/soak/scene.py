@@ -10,6 +10,7 @@ does not.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ EACH = 2  # instances of each service on each host
 
 @dataclass
 class Scene:
-    """All parts. `engines` are by name, `ours` too, `proxies` those of ours that clients talk to."""
+    """All parts. `engines` are by name, `ours` too, `proxies` those of ours that clients talk to, `without_rules` from
+    when to when at most a kernel forwarded nobody.
+    """
 
     client: Host
     etcd: Etcd
@@ -38,6 +41,7 @@ class Scene:
     engines: dict[str, DockerHost]
     ours: dict[str, Ours] = field(default_factory=dict)
     proxies: dict[str, Ours] = field(default_factory=dict)
+    without_rules: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
 
     def instances(self, service: str) -> list[Running]:
         """Those that shall be registered now."""

@@ -39,6 +39,13 @@ def test_a_fault_of_a_proxy_excuses_its_own_clients_alone() -> None:
     assert Excuse(since=100.0, until=100.0, proxy="kernel-1").covers(failure(90, 100.01))
 
 
+def test_a_restart_of_the_kernels_relay_excuses_what_it_took_while_there_were_no_rules() -> None:
+    restart = Excuse(since=100.0, until=100.0, proxy="kernel-1", begun=(70.0, 80.0))
+    assert restart.covers(failure(70.4, 105.0))
+    assert not restart.covers(failure(81.0, 105.0))
+    assert not restart.covers(failure(70.4, 75.0))
+
+
 def test_each_failure_is_explained_once_and_what_nobody_explains_is_left() -> None:
     earlier = Excuse(since=50.0, until=50.0, proxy="kernel-1")
     failures = [failure(40, 120), failure(90, 100.01), failure(101, 102)]
