@@ -11,7 +11,7 @@ import errno
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import islice
@@ -159,9 +159,19 @@ async def delete_unanswered(which: Which) -> int:
     return await in_thread(partial(_delete_those, which, lambda flow: not flow.answered), "conntrack")
 
 
-async def delete_ended(which: Which) -> int:
-    """Forget TCP connections that both ends have closed, or one has reset; how many that were."""
-    return await in_thread(partial(_delete_those, which, lambda flow: flow.tcp_state in OVER), "conntrack")
+async def delete_ended(which: Which, own: Callable[[int], Set[Ends]] = lambda _: frozenset()) -> int:
+    """Forget TCP connections that both ends have closed, or one has reset; how many that were.
+
+    `own` tells the connections of this machine's own sockets of a family, as their packets come. While nothing was
+    tracked one of them may have taken a client's way to an instance: that client's is over, too, whatever was seen.
+    """
+
+    def work() -> int:
+        if sockets := own(which.family):
+            sockets = _untracked(which.family, {flow.reply for flow in flows(which) if flow.reply in sockets})
+        return _delete_those(which, lambda flow: flow.tcp_state in OVER or (sockets and flow.reply in sockets))
+
+    return await in_thread(work, "conntrack")
 
 
 async def count(which: Which, *, established: bool = False) -> Counter[int]:
@@ -173,7 +183,18 @@ async def count(which: Which, *, established: bool = False) -> Counter[int]:
     return await in_thread(work, "conntrack")
 
 
-def _delete_those(which: Which, meant: Callable[[Flow], bool]) -> int:
+def _untracked(family: int, ways: Set[Ends]) -> Set[Ends]:
+    """Those ways from an instance to a socket of ours that are no tracked connection's own.
+
+    One that was tracked from the beginning was given another port where its own was taken.
+    """
+    if not ways:
+        return ways
+    every = (flow.original for flow in flows(Which(family, frozenset({0}), 0)))
+    return ways - {Ends(way.destination, way.destination_port, way.source, way.source_port) for way in every}
+
+
+def _delete_those(which: Which, meant: Callable[[Flow], object]) -> int:
     """Those with less than a second left are let end: a client's next attempt, which may have gone to somebody else,
     could have taken such a one's place and name before it is deleted.
     """

@@ -14,6 +14,7 @@ from ambnet.daemon import cancel
 from dynproxy import conntrack
 from dynproxy.conntrack import Which
 from dynproxy.netlink import NetlinkError
+from dynproxy.own_sockets import connected
 from dynproxy.ruleset import SIGNATURE, SIGNATURE_MASK, Port
 
 log = logging.getLogger("kernel")
@@ -66,11 +67,12 @@ class Flows:
         counted.
 
         To be done before there are rules again: what the relay took meanwhile was not tracked. Its connection to an
-        instance, seen for the first time then, would get another port of ours if some former client's had the same.
+        instance, seen for the first time then, would get another port of ours if a client's before had the same, be
+        that over or still open when the rules went.
         """
         try:
             for which in self._all_tcp(families, ports):
-                await conntrack.delete_ended(which)
+                await conntrack.delete_ended(which, connected)
         except FAILURES as error:
             self._failed(error)
 

@@ -263,23 +263,26 @@ def test_C9_nft_flushed_by_other(stage: Stage, figure: Figure) -> None:
     figure(f"{len(HARM)} kinds of harm repaired, {failed} of {ended} connections failed")
 
 
-def test_C9_what_the_relay_took_meanwhile_goes_on_where_former_clients_had_its_ports(stage: Stage) -> None:
+@pytest.mark.parametrize("former", ["ended", "open"])
+def test_C9_what_the_relay_took_meanwhile_goes_on_where_former_clients_had_its_ports(stage: Stage, former: str) -> None:
     """Nothing is tracked while there are no rules. When there are, each of the relay's connections to the instance has
     the port of a client that the kernel took there before, and it keeps that port nevertheless.
     """
     client, proxy, server = stage.hosts.client, stage.hosts.proxy, stage.servers[0]
     ports = range(65100, 65200)  # beyond those that clients have by themselves, in whichever test
-    before = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    everything = proxy.call(before.read_text)
-    with stage.serving(server):
+    everything = proxy.call(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text)
+    with stage.serving(server), ExitStack() as stay:
         for port in ports:
-            with client.call(socket.socket) as former:
-                former.settimeout(10)
-                former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # this test may have run a minute ago
-                former.bind((client.ipv4, port))
-                former.connect(stage.to)
-                former.sendall(b"PING\r\n")
-                assert former.recv(100) == b"+PONG\r\n"
+            before = client.call(socket.socket)
+            before.settimeout(10)
+            before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # this test may have run a minute ago
+            before.bind((client.ipv4, port))
+            before.connect(stage.to)
+            before.sendall(b"PING\r\n")
+            assert before.recv(100) == b"+PONG\r\n"
+            if former == "ended":
+                before.close()
+            stay.callback(before.close)
         written = without_counts(stage)
         proxy.setting("net.ipv4.ip_local_port_range", f"{ports.start} {ports.stop - 1}")
         try:
