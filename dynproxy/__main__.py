@@ -8,6 +8,7 @@ import sys
 from ambnet.daemon import Life, run
 from ambnet.log import start_logging
 from ambnet.options import exit_on_config_error
+from ambnet.relay.limits import raise_file_limit
 from dynproxy.cleanup import clean_up
 from dynproxy.config import PROG, Settings, read
 from dynproxy.proxy import proxy
@@ -23,6 +24,7 @@ def run_with(settings: Settings) -> int:
     start_logging(settings.log_level, settings.log)
     if settings.cleanup:
         return asyncio.run(clean_up())
+    raise_file_limit()  # a port takes a file or two of the process that opens it
 
     async def story(life: Life) -> int:
         return await proxy(settings, life)

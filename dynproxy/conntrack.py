@@ -167,9 +167,10 @@ async def delete_ended(which: Which, own: Callable[[int], Set[Ends]] = lambda _:
     """
 
     def work() -> int:
-        if sockets := own(which.family):
-            sockets = _untracked(which.family, {flow.reply for flow in flows(which) if flow.reply in sockets})
-        return _delete_those(which, lambda flow: flow.tcp_state in OVER or (sockets and flow.reply in sockets))
+        sockets = own(which.family)
+        ways = {flow.reply for flow in flows(which) if flow.reply in sockets} if sockets else set()
+        taken = _untracked(which.family, ways)
+        return _delete_those(which, lambda flow: flow.tcp_state in OVER or (taken and flow.reply in taken))
 
     return await in_thread(work, "conntrack")
 

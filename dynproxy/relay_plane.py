@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import random
 import socket
@@ -35,6 +36,8 @@ log = logging.getLogger("relay")
 MUTE = 2  # looks, one a second, without a word of a worker before changes no longer wait for it
 SILENCE = 10  # looks without a word before it counts as hung; it speaks each second
 HAND_IN_AGAIN = 0.01  # seconds
+# It has not taken those before: as many as its queue holds, or as a user without privileges may have on their way.
+HAS_SOME_YET = {errno.EAGAIN, errno.ETOOMANYREFS}
 RESTART = (0.05, 5.0)  # seconds before a worker is replaced: first and longest
 
 
@@ -139,10 +142,10 @@ class RelayPlane:
                 return
             try:
                 order()
-            except BlockingIOError:  # it has not taken all of those before
-                await asyncio.sleep(HAND_IN_AGAIN)
-                continue
             except OSError as error:
+                if error.errno in HAS_SOME_YET:
+                    await asyncio.sleep(HAND_IN_AGAIN)
+                    continue
                 log.debug("worker %d takes no sockets: %s", worker.pid, error.strerror)
                 worker.kill()
             return

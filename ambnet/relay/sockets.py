@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ambnet.relay.inherited import inherited, keep
@@ -57,14 +57,7 @@ def open_listeners(host: str | None, port: int, *, early: bool = False) -> list[
     """
     if handed := inherited().take(socket.SOCK_STREAM, host, port):
         return keep([_listening_again(sock) for sock in handed])
-    if host is not None:
-        return keep([_listening(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, early)])
-    try:
-        return keep([_listening(socket.AF_INET6, "::", port)])
-    except OSError as error:
-        if error.errno not in IPV6_IS_OFF:
-            raise
-        return keep([_listening(socket.AF_INET, "0.0.0.0", port)])  # noqa: S104 - the contract: on all addresses
+    return keep(_at(host, lambda family, address: [_listening(family, address, port, early)]))
 
 
 def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool = False) -> list[socket.socket]:
@@ -76,14 +69,19 @@ def open_datagrams(host: str | None, port: int, sharers: int = 1, *, early: bool
     if handed := inherited().take(socket.SOCK_DGRAM, host, port):
         # While another process reads them too, neither more nor fewer: each of a group gets its part of the clients.
         return keep(_shared_out(handed, len(handed) if inherited().shared else sharers))
+    return keep(_at(host, lambda family, address: _bound(family, address, port, sharers, early)))
+
+
+def _at(host: str | None, made: Callable[[int, str], list[socket.socket]]) -> list[socket.socket]:
+    """What is made for the family and the address: of `host`, or all addresses of as many families as there are."""
     if host is not None:
-        return keep(_bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port, sharers, early))
+        return made(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
     try:
-        return keep(_bound(socket.AF_INET6, "::", port, sharers))
+        return made(socket.AF_INET6, "::")
     except OSError as error:
         if error.errno not in IPV6_IS_OFF:
             raise
-        return keep(_bound(socket.AF_INET, "0.0.0.0", port, sharers))  # noqa: S104 - the contract: on all addresses
+        return made(socket.AF_INET, "0.0.0.0")  # noqa: S104 - the contract: on all addresses
 
 
 def _shared_out(handed: list[socket.socket], sharers: int) -> list[socket.socket]:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_users import let_in, password_in
 from tests.support.programs import ROOT, _clean_environment
 
 pytestmark = pytest.mark.etcd
-
-PASSWORD = "open sesame"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -23,20 +22,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def ambctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs ambctl as a user of its own cluster, who may use /services/ and nothing else; there is one record."""
     folder = tmp_path_factory.mktemp("rights")
-    (folder / "password").write_text(PASSWORD)
+    password = password_in(folder)
     with EtcdCluster(folder / "etcd", size=1) as cluster:
         lease = cluster.etcdctl("lease", "grant", "600").split()[1]
         cluster.etcdctl("put", "/services/redis-A/one", "10.1.2.3:6379", f"--lease={lease}")
-        for user in ("root", "reader"):
-            cluster.etcdctl("user", "add", f"{user}:{PASSWORD}")
-        cluster.etcdctl("user", "grant-role", "root", "root")
-        cluster.etcdctl("role", "add", "records")
-        cluster.etcdctl("role", "grant-permission", "records", "--prefix=true", "read", "/services/")
-        cluster.etcdctl("user", "grant-role", "reader", "records")
-        cluster.etcdctl("auth", "enable")
+        let_in(cluster, {"reader": ["read /services/"]})
 
         def run(*arguments: str, user: str = "reader") -> subprocess.CompletedProcess[str]:
-            login = {"AMB_ETCD_USER": user, "AMB_ETCD_PASSWORD_FILE": str(folder / "password")}
+            login = {"AMB_ETCD_USER": user, "AMB_ETCD_PASSWORD_FILE": str(password)}
             return subprocess.run(
                 [sys.executable, "-m", "ambctl", *arguments],
                 cwd=ROOT,

@@ -24,6 +24,7 @@ from ambnet.fleet import DrainWatch, drains, programs
 from ambnet.lease import LeaseKeeper
 from ambnet.merged import merged
 from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_users import allow, let_in, login, password_in
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.etcd
@@ -231,20 +232,9 @@ async def test_drains_are_known_at_the_start_and_followed(
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[EtcdCluster, EtcdConfig]]:
     """One member whose user `proxy` may read what others have, and nothing of the fleet."""
-    (tmp_path / "password").write_text("secret")
     with EtcdCluster(tmp_path / "etcd", size=1) as cluster:
-        for command in (
-            "user add root --new-user-password=root",
-            "user grant-role root root",
-            "user add proxy --new-user-password=secret",
-            "role add proxy",
-            "role grant-permission proxy --prefix=true read /services/",
-            "user grant-role proxy proxy",
-            "auth enable",
-        ):
-            cluster.etcdctl(*command.split())
-        cluster.environment["ETCDCTL_USER"] = "root:root"
-        yield cluster, EtcdConfig(cluster.endpoints, user="proxy", password_file=str(tmp_path / "password"))
+        let_in(cluster, {"proxy": ["read /services/"]})
+        yield cluster, login(cluster, "proxy", password_in(tmp_path))
 
 
 async def test_who_may_not_take_part_says_so_once_and_recovers_when_allowed(
@@ -263,9 +253,8 @@ async def test_who_may_not_take_part_says_so_once_and_recovers_when_allowed(
 
             await eventually_async(refused)
             assert scene.announcer.key is None
-            for right, where in (("read", "drains/"), ("readwrite", "programs/")):
-                grant = ["role", "grant-permission", "proxy", "--prefix=true", right, f"/ambassadors/{where}"]
-                await asyncio.to_thread(cluster.etcdctl, *grant)
+            for grant in ("read /ambassadors/drains/", "readwrite /ambassadors/programs/"):
+                await asyncio.to_thread(allow, cluster, "proxy", grant)
 
             async def takes_part() -> bool:
                 return scene.announcer.key is not None and list(watch.drains) == [ONE]

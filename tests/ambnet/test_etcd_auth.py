@@ -16,38 +16,24 @@ from ambnet.etcd import Etcd, EtcdConfig
 from ambnet.lease import LeaseKeeper
 from ambnet.watch import PrefixWatch
 from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_users import PASSWORD, allow, let_in, login, password_in
 from tests.support.following import Following
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.etcd
-
-PASSWORD = "open sesame"
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
     """One member, tokens of two seconds; user `writer` may use /s/, user `nobody` may use nothing."""
     with EtcdCluster(tmp_path_factory.mktemp("auth"), size=1, options=["--auth-token-ttl", "2"]) as cluster:
-        for user in ("root", "writer", "nobody"):
-            cluster.etcdctl("user", "add", f"{user}:{PASSWORD}")
-        cluster.etcdctl("user", "grant-role", "root", "root")
-        cluster.etcdctl("role", "add", "services")
-        cluster.etcdctl("role", "grant-permission", "services", "--prefix=true", "readwrite", "/s/")
-        cluster.etcdctl("user", "grant-role", "writer", "services")
-        cluster.etcdctl("auth", "enable")
-        cluster.environment["ETCDCTL_USER"] = f"root:{PASSWORD}"
+        let_in(cluster, {"writer": ["readwrite /s/"], "nobody": []})
         yield cluster
 
 
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
-    path = tmp_path / "password"
-    path.write_text(PASSWORD + "\n")
-    return path
-
-
-def login(cluster: EtcdCluster, user: str, password_file: Path) -> EtcdConfig:
-    return EtcdConfig(cluster.endpoints, user=user, password_file=str(password_file))
+    return password_in(tmp_path)
 
 
 async def test_A12_pain_15_token_expiry(
@@ -109,17 +95,16 @@ async def test_A13_watch_denied(
 
 async def test_A13_right_withdrawn_and_given_back(guarded: EtcdCluster, password_file: Path) -> None:
     """The list was allowed, the watch is refused when it is opened again; given back, it goes on by itself."""
-    grant = ("role", "grant-permission", "services", "--prefix=true", "readwrite", "/s/")
     async with Etcd(login(guarded, "writer", password_file)) as etcd, Following(PrefixWatch(etcd, "/s/")) as seen:
         await seen.until_listed()
-        await asyncio.to_thread(guarded.etcdctl, "role", "revoke-permission", "services", "--prefix=true", "/s/")
+        await asyncio.to_thread(guarded.etcdctl, "role", "revoke-permission", "writer", "--prefix=true", "/s/")
         try:
             guarded.members[0].kill()
             await asyncio.to_thread(guarded.start)
             await eventually_async(lambda: _true("permission denied" in str(seen.watch.last_error)))
             assert seen.watch.state is Watch.BROKEN
         finally:
-            await asyncio.to_thread(guarded.etcdctl, *grant)
+            await asyncio.to_thread(allow, guarded, "writer", "readwrite /s/")
         await eventually_async(lambda: _true(seen.watch.state is Watch.WATCHING))
 
 
@@ -175,8 +160,6 @@ async def test_authentication_turned_on_later_is_met_with_a_token(tmp_path: Path
     with EtcdCluster(tmp_path / "etcd", size=1) as cluster:
         async with Etcd(login(cluster, "root", password_file)) as etcd:
             await etcd.put(b"/s/a", b"1")
-            await asyncio.to_thread(cluster.etcdctl, "user", "add", f"root:{PASSWORD}")
-            await asyncio.to_thread(cluster.etcdctl, "user", "grant-role", "root", "root")
-            await asyncio.to_thread(cluster.etcdctl, "auth", "enable")
+            await asyncio.to_thread(let_in, cluster)
             await etcd.put(b"/s/a", b"2")
             assert etcd.reauths >= 1

@@ -18,6 +18,7 @@ from ambnet.lease import LeaseKeeper
 from ambnet.record import Record
 from ambnet.registry import Registry
 from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_users import allow, let_in, login, password_in
 from tests.support.fake_etcd import FakeEtcd
 from tests.support.waiting import eventually_async
 
@@ -31,21 +32,9 @@ DENIED = (grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[EtcdCluster, EtcdConfig]]:
     """One member whose user `registrar` may read all records, and write those of redis-A."""
-    (tmp_path / "password").write_text("secret")
     with EtcdCluster(tmp_path / "etcd", size=1) as cluster:
-        for command in (
-            "user add root --new-user-password=root",
-            "user grant-role root root",
-            "user add registrar --new-user-password=secret",
-            "role add registrar",
-            "role grant-permission registrar --prefix=true read /services/",
-            "role grant-permission registrar --prefix=true readwrite /services/redis-A/",
-            "user grant-role registrar registrar",
-            "auth enable",
-        ):
-            cluster.etcdctl(*command.split())
-        cluster.environment["ETCDCTL_USER"] = "root:root"
-        yield cluster, EtcdConfig(cluster.endpoints, user="registrar", password_file=str(tmp_path / "password"))
+        let_in(cluster, {"registrar": ["read /services/", "readwrite /services/redis-A/"]})
+        yield cluster, login(cluster, "registrar", password_in(tmp_path))
 
 
 async def test_a_record_that_may_not_be_written_does_not_keep_the_others_from_being_audited(
@@ -70,8 +59,7 @@ async def test_a_record_that_may_not_be_written_does_not_keep_the_others_from_be
 
         await eventually_async(right)
         assert registry.last_error is not None
-        grant = ("role", "grant-permission", "registrar", "--prefix=true", "readwrite", "/services/secret/")
-        await asyncio.to_thread(cluster.etcdctl, *grant)
+        await asyncio.to_thread(allow, cluster, "registrar", "readwrite /services/secret/")
 
         async def written() -> bool:
             return await etcd.get(b"/services/secret/redis-1") is not None and registry.last_error is None

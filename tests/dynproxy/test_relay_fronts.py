@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -12,7 +13,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ambcore.model import Address, Instance, Protocol
+from ambnet.relay.doors import hand_in
+from ambnet.relay.protocol import Close, RouteSetup
 from bench.load import Target, ask
+from dynproxy import worker_process
 from dynproxy.config import Front, read
 from dynproxy.relay_plane import RelayPlane, relay_plane
 from tests.support.named_server import NamedServer
@@ -129,6 +133,25 @@ async def test_more_fronts_than_a_hung_worker_takes_wait_for_it_and_hold_up_nobo
             await plane.apply("second", (instance("second", a),))
             assert {await ask(Target(one.port)) for one in fronts[::60]} == {"a"}
             assert plane.stats().processes == (hung,)
+
+
+async def test_what_the_kernel_does_not_pass_on_yet_is_handed_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without privileges may have so many on their way and no more; root may have any number, so it is acted."""
+    refusals = iter([OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))] * 3)
+
+    def reluctant(door: socket.socket, order: RouteSetup | Close) -> None:
+        for refusal in refusals:
+            raise refusal
+        hand_in(door, order)
+
+    with NamedServer("a") as a:
+        async with running() as (plane, _):
+            before = plane.stats().processes
+            monkeypatch.setattr(worker_process, "hand_in", reluctant)
+            await plane.open(one := front("first"))
+            await plane.apply("first", (instance("first", a),))
+            assert await asyncio.wait_for(ask(Target(one.port)), 10) == "a"
+            assert (list(refusals), plane.stats().processes) == ([], before)
 
 
 async def test_fronts_that_come_and_go_during_a_drain_change_nothing() -> None:

@@ -19,6 +19,7 @@ from tests.support.programs import Program, fetch, status
 from tests.support.waiting import eventually
 
 ADMIN = "127.0.0.1:9100"  # inside its host
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}  # as the units and the images have it
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Ours:
     def start(self) -> None:
         """Begin a life."""
         prefix = (*self.host.prefix, "setpriv", "--pdeathsig", "KILL")
-        self.lives.append(Program(self.module, *self.arguments, prefix=prefix, handed=self.handed))
+        self.lives.append(Program(self.module, *self.arguments, env=ENVIRONMENT, prefix=prefix, handed=self.handed))
         self.program.__enter__()
 
     @property

@@ -12,6 +12,7 @@ import pytest
 
 from bench.load import Target, ask, burst, steady_load
 from tests.support.etcd_cluster import EtcdCluster, Tls
+from tests.support.etcd_users import PASSWORD, allow, let_in, password_in
 from tests.support.ports import free_port
 from tests.support.programs import Program, fetch, status
 from tests.support.tls import Authority
@@ -105,51 +106,40 @@ async def test_several_services_are_served_by_one_process(shared_etcd: EtcdClust
             assert await ask(Target(ports[1])) == "b"
 
 
+async def test_there_may_be_more_ports_than_the_soft_limit_of_files(shared_etcd: EtcdCluster, service: str) -> None:
+    """A shell's is 1,024, and what may be had is far more."""
+    with servers("a") as (a,):
+        Records(shared_etcd, service).put("one", a.port)
+        ports = [free_port() for _ in range(100)]
+        pairs = [f"{service}:{port}" for port in ports]
+        etcd, low = ("--etcd", shared_etcd.endpoints[0]), ("prlimit", "--nofile=64:4096")
+        with Program("dynproxy", *pairs, *LOCAL, *etcd, "--drain", "1", prefix=low) as proxy:
+            proxy.wait_for("listening for")
+            assert {await ask(Target(port)) for port in ports} == {"a"}
+
+
 async def test_mutual_tls_and_a_user_are_all_it_needs(tmp_path: Path, service: str) -> None:
     """Certificates both ways and a user whose role may read the prefix and nothing else."""
     authority = Authority(tmp_path / "tls")
     tls = Tls(authority, authority.issue("server"), mutual=True)
     pair = authority.issue("dynproxy")
-    password = tmp_path / "password"
-    password.write_text("secret\n")
     with EtcdCluster(tmp_path / "etcd", size=1, tls=tls) as etcd, servers("a") as (a,):
         Records(etcd, service).put("one", a.port)
-        for command in (
-            "user add root --new-user-password=root",
-            "user grant-role root root",
-            "user add reader --new-user-password=secret",
-            "role add reader",
-            "role grant-permission reader --prefix=true read /services/",
-            "user grant-role reader reader",
-            "auth enable",
-        ):
-            etcd.etcdctl(*command.split())
-        etcd.environment["ETCDCTL_USER"] = "root:root"
+        let_in(etcd, {"reader": ["read /services/"]})
         files = ("--etcd-ca", str(authority.ca), "--etcd-cert", str(pair.cert), "--etcd-key", str(pair.key))
-        user = ("--etcd-user", "reader", "--etcd-password-file", str(password))
+        user = ("--etcd-user", "reader", "--etcd-password-file", str(password_in(tmp_path)))
         with Proxy(etcd, service, *files, *user) as proxy:
             proxy.wait_instances("one")
             assert await ask(proxy.target) == "a"
-            assert "secret" not in proxy.log
+            assert PASSWORD not in proxy.log
 
 
 async def test_A13_denied_prefix_is_said_once_and_health_is_red(tmp_path: Path, service: str, figure: Figure) -> None:
     """A role without the right to read: never "connected and silent"; given the right, it recovers by itself."""
-    password = tmp_path / "password"
-    password.write_text("secret")
     with EtcdCluster(tmp_path / "etcd", size=1) as etcd, servers("a") as (a,):
         Records(etcd, service).put("one", a.port)
-        for command in (
-            "user add root --new-user-password=root",
-            "user grant-role root root",
-            "user add stranger --new-user-password=secret",
-            "role add stranger",
-            "user grant-role stranger stranger",
-            "auth enable",
-        ):
-            etcd.etcdctl(*command.split())
-        etcd.environment["ETCDCTL_USER"] = "root:root"
-        user = ("--etcd-user", "stranger", "--etcd-password-file", str(password))
+        let_in(etcd, {"stranger": []})
+        user = ("--etcd-user", "stranger", "--etcd-password-file", str(password_in(tmp_path)))
         with Proxy(etcd, service, *user) as proxy:
             await asyncio.to_thread(proxy.wait_for, "listening for")
             listening = time.monotonic()
@@ -157,7 +147,7 @@ async def test_A13_denied_prefix_is_said_once_and_health_is_red(tmp_path: Path, 
             took = time.monotonic() - listening
             assert fetch(f"http://{proxy.admin}/healthz")[0] == 503
             assert fetch(f"http://{proxy.admin}/readyz")[0] == 503
-            etcd.etcdctl(*["role", "grant-permission", "stranger", "--prefix=true", "read", "/services/"])
+            allow(etcd, "stranger", "read /services/")
             proxy.wait_instances("one", seconds=10)
             assert (await burst(proxy.target, 10)).failures == []
 

@@ -23,6 +23,7 @@ from ambctl.doctor.scene import Scene
 from ambctl.verbs import read
 from tests.support.docker_engine import need_docker
 from tests.support.etcd_cluster import EtcdCluster, Tls
+from tests.support.etcd_users import let_in, password_in
 from tests.support.fault_proxy import FaultProxy
 from tests.support.named_server import NamedServer
 from tests.support.ports import free_port
@@ -34,7 +35,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.system]
 
 SERVICE = "redis-A"
 LOOPBACK = ("--instances-in", "127.0.0.0/8")
-PASSWORD = "open sesame"
 
 
 @dataclass(frozen=True)
@@ -208,15 +208,10 @@ def test_a_record_without_a_lease_where_nobody_answers(corner: Corner) -> None:
 
 def test_etcd_that_denies(tmp_path: Path) -> None:
     """A user without a right, a wrong password, and nobody at all."""
-    password = tmp_path / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o600)
+    password = password_in(tmp_path)
     login = ("--etcd-user", "nobody", "--etcd-password-file", str(password), "--only", "etcd", "--only", "access")
     with EtcdCluster(tmp_path / "etcd", size=1) as cluster:
-        for user in ("root", "nobody"):
-            cluster.etcdctl("user", "add", f"{user}:{PASSWORD}")
-        cluster.etcdctl("user", "grant-role", "root", "root")
-        cluster.etcdctl("auth", "enable")
+        let_in(cluster, {"nobody": []})
         where = ("--etcd", cluster.endpoints[0])
         told = doctor(*where, *login, "--only", "records")
         password.write_text("guess")

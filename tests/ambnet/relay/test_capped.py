@@ -68,8 +68,9 @@ class Counting:
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             while byte := connection.recv(1):
+                with self._lock:
+                    self.served += 1
                 connection.sendall(byte)
-                self.served += 1
             with self._lock:
                 self.open -= 1  # before its FIN, which is what the relay goes by
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.etcd_cluster import EtcdCluster, Tls
 from tests.support.etcd_fixtures import need_etcd
+from tests.support.etcd_users import PASSWORD, let_in, password_in
 from tests.support.fault_proxy import FaultProxy
 from tests.support.programs import Program, status
 from tests.support.tls import Authority
@@ -26,21 +27,8 @@ from tests.system.proxies import Proxy, Records, servers
 pytestmark = [pytest.mark.etcd, pytest.mark.system]
 
 Figure = Callable[[str], None]
-PASSWORD = "xyzzy-open-sesame"
+AGENT = {"agent": ["readwrite /services/", "readwrite /ambassadors/"]}  # what our programs use
 TOKEN = re.compile(r"[A-Za-z]{16}\.\d+")  # as etcd makes its simple tokens
-
-
-def let_in(etcd: EtcdCluster) -> None:
-    """Turn authentication on: `agent` may use what our programs use, `root` everything."""
-    for user in ("root", "agent"):
-        etcd.etcdctl("user", "add", f"{user}:{PASSWORD}")
-    etcd.etcdctl("user", "grant-role", "root", "root")
-    etcd.etcdctl("role", "add", "agents")
-    for prefix in ("/services/", "/ambassadors/"):
-        etcd.etcdctl("role", "grant-permission", "agents", "--prefix=true", "readwrite", prefix)
-    etcd.etcdctl("user", "grant-role", "agent", "agents")
-    etcd.etcdctl("auth", "enable")
-    etcd.environment["ETCDCTL_USER"] = f"root:{PASSWORD}"
 
 
 def authentications(etcd: EtcdCluster) -> int:
@@ -63,9 +51,7 @@ def keeps_secrets(*programs: Program) -> None:
 
 @pytest.fixture
 def password(tmp_path: Path) -> Path:
-    path = tmp_path / "password"
-    path.write_text(PASSWORD + "\n")
-    return path
+    return password_in(tmp_path)
 
 
 @pytest.mark.long
@@ -73,7 +59,7 @@ def test_A12_tokens_of_two_seconds_and_members_that_forget(tmp_path: Path, passw
     """Idle for ten seconds, then at work; then each member restarts. No client error, no record lost, no secret."""
     need_etcd()
     with EtcdCluster(tmp_path / "etcd", options=["--auth-token-ttl", "2"]) as etcd, own_address() as address:
-        let_in(etcd)
+        let_in(etcd, AGENT)
         user = ("--etcd-user", "agent", "--etcd-password-file", str(password), "--log-level", "debug")
         with fleet(etcd, address, tmp_path, options=user) as made, made.load() as load:
             before, asked = made.held(), authentications(etcd)
@@ -106,7 +92,7 @@ def test_A14_a_wrong_password_for_a_minute(tmp_path: Path, service: str, figure:
     wrong.write_text("guess-of-mine")
     with EtcdCluster(tmp_path / "etcd") as etcd, servers("a") as (a,):
         Records(etcd, service).put("one", a.port)
-        let_in(etcd)
+        let_in(etcd, AGENT)
         before = authentications(etcd)
         with Proxy(etcd, service, "--etcd-user", "agent", "--etcd-password-file", str(wrong)) as proxy:
             proxy.wait_for("authentication failed")
