@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -174,3 +175,30 @@ def test_healthcheck_follows_healthz(status: int, code: int) -> None:
 def test_healthcheck_is_content_without_an_admin_server_and_not_with_a_dead_one() -> None:
     assert _healthcheck("") == 0
     assert _healthcheck("127.0.0.1:1") == 1
+
+
+@pytest.mark.parametrize(("name", "has_grpc"), [("dynproxy", True), ("simple-amb", False)])
+def test_the_bill_of_materials_names_what_is_in_an_image(name: str, has_grpc: bool) -> None:
+    """What Debian brought and what was locked, each under the address by which scanners know it."""
+    printed = [_sbom(name) for _ in range(2)]
+    assert printed[0] == printed[1]
+    bill = json.loads(printed[0])
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    assert bill["metadata"]["component"]["version"] == VERSION
+    addresses = {each["purl"] for each in bill["components"]}
+    assert any(each.startswith("pkg:deb/debian/python3-minimal@3.13.") for each in addresses)
+    locked = re.findall(r"^(grpcio)==([^ ]+) ", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert {f"pkg:pypi/{package}@{version}" for package, version in locked} & addresses == (
+        {f"pkg:pypi/grpcio@{locked[0][1]}"} if has_grpc else set()
+    )
+    assert len(addresses) == len(bill["components"])
+
+
+def _sbom(name: str) -> str:
+    return subprocess.run([ROOT / "scripts/sbom", name], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_bill_of_materials_of_what_was_not_built_is_an_error() -> None:
+    done = subprocess.run([ROOT / "scripts/sbom", "nothing"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No such object" in done.stderr
