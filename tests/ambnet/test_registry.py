@@ -21,7 +21,7 @@ from ambnet.lease import LeaseKeeper
 from ambnet.registry import Registry
 from ambnet.watch import PrefixWatch
 from tests.support.etcd_cluster import EtcdCluster
-from tests.support.fake_etcd import LEASE_NOT_FOUND, FakeEtcd
+from tests.support.fake_etcd import FakeEtcd
 from tests.support.fault_proxy import FaultProxy
 from tests.support.following import Following
 from tests.support.waiting import eventually_async
@@ -246,7 +246,7 @@ async def test_A23_lease_not_found_on_put(figure: Callable[[str], None]) -> None
     """A write is told that the lease is gone: another lease, and the record stands, within a second."""
     async with FakeEtcd() as fake, host("/s/", fake.url) as a:
         lease = await a.keeper.held(5)
-        fake.refusals, fake.renewals = [LEASE_NOT_FOUND], [0]
+        fake.forgotten.add(lease)
         started = time.monotonic()
         await a.registry.hold(REDIS)
         took = time.monotonic() - started

@@ -24,8 +24,9 @@ class FakeEtcd:
 
     `snapshot()` answers lists, `watcher(start)` gives the replies on a watch stream, whose end breaks it off; None
     leaves it mute. `renewals` answers keep-alives in order: a TTL, a delay in seconds (float) before TTL 10, or a
-    status to end the stream with; afterwards each is answered with TTL 10. `refusals` are statuses for the next
-    transactions, `answers_lost` counts those that are made and not answered. `unreadable` is the status for every list.
+    status to end the stream with; afterwards each is answered with TTL 10. `forgotten` are leases that it does not
+    know any more. `refusals` are statuses for the next transactions, `answers_lost` counts those that are made and not
+    answered. `unreadable` is the status for every list.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class FakeEtcd:
         self.watcher: Watcher | None = None
         self.renewals: list[int | float | tuple[Any, str]] = []
         self.refusals: list[tuple[Any, str]] = []
+        self.forgotten: set[int] = set()
         self.answers_lost = 0
         self.unreadable: tuple[Any, str] | None = None
         self._server = grpc.aio.server()
@@ -127,6 +129,8 @@ class _KV(services.KVServicer):  # type: ignore[misc]
         self.fake.calls.append(("Txn", request))
         if self.fake.refusals:
             await context.abort(*self.fake.refusals.pop(0))
+        if request.success[0].request_put.lease in self.fake.forgotten:
+            await context.abort(*LEASE_NOT_FOUND)
         answer = self.fake.transact(request)
         if self.fake.answers_lost:
             self.fake.answers_lost -= 1
@@ -170,7 +174,7 @@ class _Lease(services.LeaseServicer):  # type: ignore[misc]
     async def LeaseKeepAlive(self, requests: Any, context: Any) -> Any:
         async for request in requests:
             self.fake.calls.append(("LeaseKeepAlive", request))
-            ttl = 10
+            ttl = 0 if request.ID in self.fake.forgotten else 10
             match self.fake.renewals.pop(0) if self.fake.renewals else ttl:
                 case int(given):
                     ttl = given
