@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -93,10 +93,9 @@ class HealthChecks:
         self._health: dict[Address, Health] = {}
         self._unhealthy: dict[str, Unhealthy] = {}
         self._told: dict[str, Unhealthy] = {}
-        self._round: list[Address] = []
-        self._at = 0  # where in the round
+        self._round: OrderedDict[Address, None] = OrderedDict()  # those whose turn is still to come in it
         self._last = self._beat = -math.inf  # when the round's last check was due, and when its last beat was
-        self._new: deque[Address] = deque()
+        self._new: OrderedDict[Address, None] = OrderedDict()
         self._suspects: Agenda[Address] = Agenda()
         self._down: Agenda[Address] = Agenda()
         self._pace = Pace(URGENT_RATE, URGENT_BURST)
@@ -116,13 +115,15 @@ class HealthChecks:
         for address in move.new:
             if trusted:
                 self._health[address] = NEW
-                self._new.append(address)
+                self._new[address] = None
             else:
                 self._health[address] = UNPROVEN
                 self._down.put(address, -math.inf)
-            self._round.append(address)
+            self._round[address] = None
         for address in move.gone:
             del self._health[address]
+            self._round.pop(address, None)
+            self._new.pop(address, None)
             self._suspects.drop(address)
             self._down.drop(address)
             if (probe := self._under_way.pop(address, None)) is not None:
@@ -203,13 +204,9 @@ class HealthChecks:
 
     def _next_of_round(self) -> Address:
         """The next address in turn, of a new round if need be; there has to be one."""
-        while True:
-            if self._at >= len(self._round):
-                self._round, self._at = list(self._holders), 0
-            address = self._round[self._at]
-            self._at += 1
-            if address in self._health:
-                return address
+        if not self._round:
+            self._round = OrderedDict.fromkeys(self._holders)
+        return self._round.popitem(last=False)[0]
 
     def _pop_suspect(self, now: float) -> Address | None:
         """The suspect due the longest. One whose check is under way is asked again after it: that began too early."""
@@ -220,7 +217,7 @@ class HealthChecks:
     def _pop_new(self) -> Address | None:
         """The next that was never checked, if its turn in the round has not come first."""
         while self._new:
-            address = self._new.popleft()
+            address, _ = self._new.popitem(last=False)
             if self._health.get(address) is NEW and self._is_idle_and_well(address):
                 return address
         return None

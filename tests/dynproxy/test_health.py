@@ -146,6 +146,16 @@ def test_checks_of_a_round_are_spread_over_the_interval(world: World) -> None:
     assert max(tenths.values()) <= 2
 
 
+def test_those_that_come_and_go_faster_than_a_round_leave_nothing_behind(world: World) -> None:
+    everybody = fleet(2000)
+    for start in range(0, 2000, 5):
+        world.checks.watch("redis-A", everybody[start : start + 5])
+        world.live(0.2)
+    assert len(world.checks._round) + len(world.checks._new) <= 10
+    world.checks.watch("redis-A", ())
+    assert len(world.checks._round) + len(world.checks._new) == 0
+
+
 def test_more_than_the_rate_allows_stretch_the_interval_and_the_state_says_so(world: World) -> None:
     world.checks.watch("redis-A", fleet(1000))
     world.live(30)
