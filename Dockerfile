@@ -10,7 +10,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
  && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ambassador
 # Output goes to the log line by line; the byte code is compiled below, once, and the file system may be read-only. One
-# heap for all threads: what one of them frees another takes, and memory stays level over months.
+# heap for all threads: what one of them frees another takes.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/ambassadors MALLOC_ARENA_MAX=1
 LABEL org.opencontainers.image.vendor="etcd-ambassadors" \
       org.opencontainers.image.licenses="Apache-2.0"

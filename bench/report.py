@@ -42,7 +42,7 @@ TITLES: Mapping[str, str] = {
 HEAD = """# Benchmarks
 
 Written by `make bench`; the figures are those of `bench/results/latest.json`, `raw-*.jsonl` beside it has every round.
-Run it yourself: `make bench` takes about 35 minutes, `make bench-quick` under two.
+Run it yourself: `make bench` takes about 50 minutes, 30 with `ROUNDS=5`; `make bench-quick` under two.
 
 """
 METHOD = """
@@ -55,10 +55,12 @@ tracking can reach of it. All share the machine's cores, as the scheduler sees f
 `iperf3` and, where errors and slow connections are counted, from `bench/clients/connects.py`; a real etcd runs beside
 dynproxy.
 
-The subjects take turns within a round (A B C, A B C); each visit starts its subject anew in fresh namespaces and waits
-until the machine is idle. A figure is the median over the rounds, with the least and the greatest. A ratio is the
-median of the quotients of each round, so it may differ a little from the quotient of the medians. "of HAProxy" compares
-with HAProxy on one thread, for the subjects with two workers with HAProxy on two. CPU is that of the whole machine:
+The subjects take turns within a round, and in the next the other way (A B C, C B A): whom one follows matters a
+little. Each is started anew in every round, in fresh namespaces, on a machine at rest. Requests and bulk are measured
+with all subjects side by side, in pieces of 0.4 and of 1 s, a piece of each in turn: a machine is not as fast in one
+minute as in the next. A figure is the median over the rounds, with the least and the greatest. A ratio is the median
+of the quotients of each round, so it may differ a little from the quotient of the medians. "of HAProxy" compares with
+HAProxy on one thread, for the subjects with two workers with HAProxy on two. CPU is that of the whole machine:
 client, server, kernel and all. What takes long and varies little (tables, 100 services, memory) has fewer rounds, and
 so have the subjects that no aim speaks of.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from bench.hosts import SERVER, Scene, scene, wait_for
@@ -22,31 +22,70 @@ class Figure:
     value: float
 
 
+# What a visit does, a step at a time: the figures it finds, and None before each piece of work.
+Steps = Generator[Figure | None, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """So many pieces of work of so many seconds each."""
+
+    count: int
+    seconds: float
+
+    @property
+    def total(self) -> float:
+        """Seconds of all of them."""
+        return self.count * self.seconds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How long to measure: seconds of one request workload, of one bulk transfer, and of a watch over an idle process;
-    how many connections the fault workloads open, how many single writes the large table gets, and how long it is left
-    alone before it counts as idle."""
+    """How long to measure: the pieces of one request workload and of one bulk transfer; seconds of datagrams, and of a
+    watch over an idle process; how many connections the fault workloads open, how many single writes the large table
+    gets, and how long it is left alone before it counts as idle."""
 
-    requests: float
-    bulk: float
+    requests: Pieces
+    bulk: Pieces
+    datagrams: float
     idle: float
     connections: int
     writes: int
     settle: float
 
 
-FULL = Effort(requests=2.0, bulk=4.0, idle=30.0, connections=60_000, writes=200, settle=130.0)
-QUICK = Effort(requests=0.3, bulk=1.0, idle=5.0, connections=10_000, writes=20, settle=0.0)
+FULL = Effort(
+    requests=Pieces(6, 0.4),
+    bulk=Pieces(3, 1.0),
+    datagrams=4.0,
+    idle=60.0,
+    connections=60_000,
+    writes=200,
+    settle=130.0,
+)
+QUICK = Effort(
+    requests=Pieces(1, 0.3),
+    bulk=Pieces(1, 1.0),
+    datagrams=1.0,
+    idle=5.0,
+    connections=10_000,
+    writes=20,
+    settle=0.0,
+)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """`measure` makes one visit to one subject; `subjects` are those it makes sense for."""
+    """`measure` makes one visit to one subject; `subjects` are those it makes sense for.
+
+    Of one that is `in_turns` the visits of a round go on side by side, a piece of each at a time: what the machine does
+    for seconds or minutes is the same to all of them.
+    """
 
     name: str
     subjects: tuple[str, ...]
-    measure: Callable[[Subject, Effort], Iterator[Figure]]
+    measure: Callable[[Subject, Effort], Steps]
+    in_turns: bool = False
     quick: bool = False  # it is part of the short form
     rounds: int | None = None  # no more than so many: it takes long and hardly varies
 
@@ -83,7 +122,7 @@ def pongs(made: Scene, address: str, port: int = REDIS) -> bool:
 
 @dataclass
 class Meter:
-    """`with Meter() as meter:` wall clock and machine-wide CPU seconds of a block."""
+    """`with Meter() as meter:` wall clock and machine-wide CPU seconds of a block, or of several together."""
 
     seconds: float = 0.0
     busy: float = 0.0
@@ -93,4 +132,5 @@ class Meter:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.seconds, self.busy = time.monotonic() - self._started, busy_seconds() - self._busy
+        self.seconds += time.monotonic() - self._started
+        self.busy += busy_seconds() - self._busy

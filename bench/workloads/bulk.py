@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from bench.hosts import CannotRunError
-from bench.machine import settle
 from bench.subjects import IPERF, SUBJECTS, Subject
-from bench.visit import Effort, Figure, Meter, Workload, at_work
+from bench.visit import Effort, Figure, Meter, Steps, Workload, at_work
 
 STREAMS = {"bulk-1": 1, "bulk-8": 8}
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+def measure(subject: Subject, effort: Effort) -> Steps:
     """What arrived, and the machine's CPU per gigabyte."""
     with at_work(subject, delicate=True) as (scene, running):
         for workload, streams in STREAMS.items():
-            settle()
-            with Meter() as meter:
-                text = scene.client.run(
-                    *("iperf3", "--client", running.address, "--port", str(IPERF), "--json"),
-                    *("--time", f"{effort.bulk:.0f}", "--omit", "0.2", "--parallel", str(streams)),
-                )
-            received = result(text)["sum_received"]
-            yield Figure(workload, "throughput", "Gbit/s", received["bits_per_second"] / 1e9)
-            yield Figure(workload, "cpu", "ms/GB", 1e3 * meter.busy / (received["bytes"] / 1e9))
+            gigabytes = seconds = 0.0
+            meter = Meter()
+            for _ in range(effort.bulk.count):
+                yield None
+                with meter:
+                    text = scene.client.run(
+                        *("iperf3", "--client", running.address, "--port", str(IPERF), "--json"),
+                        *("--time", f"{effort.bulk.seconds:.0f}", "--omit", "0.2", "--parallel", str(streams)),
+                    )
+                received = result(text)["sum_received"]
+                gigabytes += received["bytes"] / 1e9
+                seconds += 8 * received["bytes"] / received["bits_per_second"]
+            yield Figure(workload, "throughput", "Gbit/s", 8 * gigabytes / seconds)
+            yield Figure(workload, "cpu", "ms/GB", 1e3 * meter.busy / gigabytes)
 
 
 def result(text: str) -> dict[str, Any]:
@@ -38,4 +41,4 @@ def result(text: str) -> dict[str, Any]:
     return end
 
 
-WORKLOAD = Workload("bulk", tuple(SUBJECTS), measure, quick=True)
+WORKLOAD = Workload("bulk", tuple(SUBJECTS), measure, in_turns=True, quick=True)

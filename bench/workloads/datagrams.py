@@ -5,22 +5,20 @@ The sender never waits, so that on two cores it takes time from whoever forwards
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bench.machine import settle
 from bench.subjects import IPERF, SUBJECTS, Subject
-from bench.visit import Effort, Figure, Meter, Workload, at_work
+from bench.visit import Effort, Figure, Meter, Steps, Workload, at_work
 from bench.workloads.bulk import result
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+def measure(subject: Subject, effort: Effort) -> Steps:
     """Datagrams delivered a second, the share that was lost, and the machine's CPU per datagram delivered."""
     with at_work(subject, delicate=True) as (scene, running):
         settle()
         with Meter() as meter:
             text = scene.client.run(
                 *("iperf3", "--client", running.address, "--port", str(IPERF), "--json", "--udp", "--length", "64"),
-                *("--bitrate", "0", "--time", f"{effort.bulk:.0f}"),
+                *("--bitrate", "0", "--time", f"{effort.datagrams:.0f}"),
             )
         total = result(text)["sum"]
         arrived = total["packets"] - total["lost_packets"]

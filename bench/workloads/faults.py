@@ -25,7 +25,7 @@ from bench.hosts import FRONT, Scene, python, scene, wait_for
 from bench.machine import settle
 from bench.registry import Registry, record
 from bench.subjects import REDIS, Dynproxy, Subject
-from bench.visit import Effort, Figure, Workload, pongs, serve
+from bench.visit import Effort, Figure, Steps, Workload, pongs, serve
 from bench.workloads.requests import benchmark
 
 INSTANCES = {"one": "10.77.0.1", "two": "10.77.0.2"}
@@ -39,7 +39,7 @@ AT_ONCE = 50
 STRANGERS = 1_000  # connections a second that begin beside a swallowing instance, whatever became of those before
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+def measure(subject: Subject, effort: Effort) -> Steps:
     """Errors, slow connections and the rate under each fault."""
     plane = PLANES[subject.name]
     if plane == "relay":  # slower, and here for comparison

@@ -7,17 +7,15 @@ connections as fit; `connections` says how many there were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bench.hosts import FILES, CannotRunError, python
 from bench.machine import private_kib, resident_kib
 from bench.subjects import BULK_ONLY, REDIS, SUBJECTS, Running, Subject
-from bench.visit import Effort, Figure, Workload, at_work
+from bench.visit import Effort, Figure, Steps, Workload, at_work
 
 SPARE = 500  # files for other things than connections
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+def measure(subject: Subject, effort: Effort) -> Steps:
     """Private memory per connection, and resident memory with all of them."""
     del effort
     count = min(subject.idle_connections, (FILES - 2 * SPARE) // 2)

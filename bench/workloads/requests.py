@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import harmonic_mean, median
 
 from bench.hosts import CannotRunError, Scene
-from bench.machine import settle
 from bench.subjects import BULK_ONLY, REDIS, SUBJECTS, Subject
-from bench.visit import Effort, Figure, Meter, Workload, at_work
+from bench.visit import Effort, Figure, Meter, Steps, Workload, at_work
 
 
 @dataclass(frozen=True)
 class Load:
-    """One way to call redis-benchmark. `probe` requests tell how many make the wanted seconds."""
+    """One way to call redis-benchmark. `probe` requests tell how many make a piece."""
 
     workload: str
     options: tuple[str, ...]
@@ -30,20 +29,23 @@ LOADS = (
 )
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
-    """Rate, latencies and the machine's CPU per request of each load."""
+def measure(subject: Subject, effort: Effort) -> Steps:
+    """Rate, latencies and the machine's CPU per request of each load. The pieces have as many requests each."""
     with at_work(subject) as (scene, running):
         for load in LOADS:
             rate = benchmark(scene, running.address, load.options, load.probe)["rps"]
-            settle()
-            count = max(load.probe, int(rate * effort.requests))
-            with Meter() as meter:
-                result = benchmark(scene, running.address, load.options, count)
+            count = max(load.probe, int(rate * effort.requests.seconds))
+            pieces = []
+            meter = Meter()
+            for _ in range(effort.requests.count):
+                yield None
+                with meter:
+                    pieces.append(benchmark(scene, running.address, load.options, count))
             unit = "connections/s" if load.connects else "requests/s"
-            yield Figure(load.workload, "rate", unit, result["rps"])
-            yield Figure(load.workload, "p50", "ms", result["p50_latency_ms"])
-            yield Figure(load.workload, "p99", "ms", result["p99_latency_ms"])
-            yield Figure(load.workload, "cpu", "µs/request", 1e6 * meter.busy / count)
+            yield Figure(load.workload, "rate", unit, harmonic_mean(piece["rps"] for piece in pieces))
+            yield Figure(load.workload, "p50", "ms", median(piece["p50_latency_ms"] for piece in pieces))
+            yield Figure(load.workload, "p99", "ms", median(piece["p99_latency_ms"] for piece in pieces))
+            yield Figure(load.workload, "cpu", "µs/request", 1e6 * meter.busy / (count * len(pieces)))
 
 
 def benchmark(scene: Scene, address: str, options: tuple[str, ...], count: int, port: int = REDIS) -> dict[str, float]:
@@ -65,4 +67,6 @@ def parse(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if name != "test"}
 
 
-WORKLOAD = Workload("requests", tuple(name for name in SUBJECTS if name != BULK_ONLY), measure, quick=True)
+WORKLOAD = Workload(
+    "requests", tuple(name for name in SUBJECTS if name != BULK_ONLY), measure, in_turns=True, quick=True
+)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.hosts import FRONT, SERVER, Scene, scene, wait_for
 from bench.machine import cpu_seconds, resident_kib, settle
 from bench.registry import Registry, record
 from bench.subjects import PEERS, REDIS, Dynproxy, Subject, haproxy_environment, program
-from bench.visit import Effort, Figure, Meter, Workload, pongs, serve
+from bench.visit import Effort, Figure, Meter, Steps, Workload, pongs, serve
 from bench.workloads.requests import benchmark
 
 SERVICES: Mapping[str, int] = {f"s{number:02}": 7000 + number for number in range(100)}
@@ -57,7 +57,7 @@ STARTS: Mapping[str, Callable[[Scene], Hundred]] = {
 }
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+def measure(subject: Subject, effort: Effort) -> Steps:
     """GET rate through the fiftieth, memory and idle CPU of all processes together."""
     with scene() as made:
         serve(made)
@@ -69,7 +69,7 @@ def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
         idle = 100 * (_spent(hundred) - spent) / (time.monotonic() - started)
         yield Figure("services-100", "cpu idle", "% of a core", idle)
         yield Figure("services-100", "resident", "MiB", sum(map(resident_kib, hundred.processes())) / 1024)
-        count = int(benchmark(made, FRONT, OPTIONS, 5_000, ASKED)["rps"] * effort.requests)
+        count = int(benchmark(made, FRONT, OPTIONS, 5_000, ASKED)["rps"] * effort.requests.total)
         with Meter() as meter:
             rate = benchmark(made, FRONT, OPTIONS, count, ASKED)["rps"]
         yield Figure("services-100", "rate", "requests/s", rate)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 
 from bench.hosts import Scene, scene
 from bench.machine import cpu_seconds, resident_kib
 from bench.registry import Registry, record
 from bench.rounds import percentile
 from bench.subjects import REDIS, Dynproxy, Subject
-from bench.visit import Effort, Figure, Workload, serve
+from bench.visit import Effort, Figure, Steps, Workload, serve
 from bench.witness import KernelWitness, RelayWitness, Witness
 
 PLANES = {"kernel": "kernel", "relay-1": "relay"}
@@ -29,7 +28,7 @@ HOMES = 5  # addresses that an instance has in turn
 SERVICE = "redis"
 
 
-def measure(subject: Subject, effort: Effort) -> Iterator[Figure]:
+def measure(subject: Subject, effort: Effort) -> Steps:
     """The times of single writes at each size, and CPU and memory of the processes with the largest table."""
     with scene() as made:
         serve(made)
