@@ -240,12 +240,13 @@ def test_B8_port_change(
             assert new != old
             records.appears(name, seconds=1, port=new)
             started = nanoseconds(docker.inspect(name)["State"]["StartedAt"]) / 1e9
-            of_new = [change for change in watch.puts() if change.record["port"] == new]
-            after = watch.changes[watch.changes.index(of_new[0]) :]
+            of_new = watch.put_with(port=new)
+            after = watch.changes[watch.changes.index(of_new) :]
             assert not any(change.record.get("port") == old for change in after)
-            took.append(of_new[0].when - started)
+            took.append(of_new.when - started)
             old = new
-        assert watch.summary() == ["up", *["draining", "DELETE", "up"] * 3]
+        # It ends at once when told to: by the time that "draining" could be written it may have ended.
+        assert [state for state in watch.summary() if state != "draining"] == ["up", *["DELETE", "up"] * 3]
     figure(f"the new port at most {max(took) * 1000:.0f} ms after the start, the old one never again")
 
 
