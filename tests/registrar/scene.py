@@ -111,6 +111,12 @@ class Watched:
         """`up`, `draining`, `DELETE`, in the order of events."""
         return [change.record.get("state", "up") if change.kind == "PUT" else change.kind for change in self.changes]
 
+    def until(self, *summary: str) -> None:
+        """Wait until so many changes were told; fails if they are not these."""
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: len(self.changes) >= len(summary), 5)
+        assert self.summary() == [*summary]
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
