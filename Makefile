@@ -20,7 +20,7 @@ figures: setup ## measure on the running demo (IDLE=600 for the ten idle minutes
 	@[ "$$(docker inspect --format '{{.State.Running}}' redis-dyn-amb.service 2>/dev/null)" = true ] || scripts/demo >/dev/null
 	@$(bin)/python -m bench.figures
 
-bench: ## measure both planes against every peer, some 50 minutes (ROUNDS=9), and write docs/benchmarks.md
+bench: ## measure both planes against every peer, half an hour with ROUNDS=5 (default 9), and write docs/benchmarks.md
 	@scripts/setup bench
 	@$(bin)/python -m bench
 	@$(bin)/python -m bench.report

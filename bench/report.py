@@ -42,7 +42,7 @@ TITLES: Mapping[str, str] = {
 HEAD = """# Benchmarks
 
 Written by `make bench`; the figures are those of `bench/results/latest.json`, `raw-*.jsonl` beside it has every round.
-Run it yourself: `make bench` takes about 50 minutes, 30 with `ROUNDS=5`; `make bench-quick` under two.
+Run it yourself: `make bench ROUNDS=5` takes half an hour (9 rounds are the default), `make bench-quick` two minutes.
 
 """
 METHOD = """
